@@ -1,0 +1,146 @@
+"""What each target needs to know that the others do not."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from lampstand.site.base import Model, option, shown
+from lampstand.site.types import Flag, Host, Line, Name, Network, Port, Positive, TextLine
+from lampstand.site.units import Size
+
+Registry = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)*$")]
+
+
+def _check_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(
+            f"{shown(value)} is not an IP address; write 127.0.0.1, or 0.0.0.0 for all"
+        ) from None
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+
+
+class Local(Model):
+    """Processes on this machine."""
+
+    bind: Address = option("127.0.0.1", "Address that visitors reach.", "bind: 0.0.0.0")
+    ports: Mapping[Line, Port] = option(
+        dict,
+        "Ports that are fixed, by server; all others are free ones, chosen once and kept.",
+        "ports: {edge-fra: 8080, balancer-1: 8000}",
+    )
+
+
+class Docker(Model):
+    """A Compose project."""
+
+    project: Name | None = option(
+        None, "Name of the Compose project; by default the site's.", "project: shop-staging"
+    )
+    bind: Address = option("127.0.0.1", "Address that the published ports are on.", "bind: 0.0.0.0")
+    ports: Mapping[Line, Port] = option(
+        dict, "Published ports, by server; by default the edges get free ones.", "ports: {edge-fra: 80}"
+    )
+    registry: Registry | None = option(
+        None, "Where `lampstand build --push` sends images.", "registry: registry.example.com/shop"
+    )
+    base: Line = option(
+        "debian:bookworm-slim", "Image that all others are built from.", "base: debian:trixie-slim"
+    )
+
+
+class Kubernetes(Model):
+    """A cluster."""
+
+    context: Line | None = option(
+        None, "Context of the kubeconfig; by default the current one.", "context: prod"
+    )
+    namespace: Name | None = option(None, "Namespace; by default the site's name.", "namespace: shop-staging")
+    registry: Registry | None = option(
+        None, "Where images are pushed to and pulled from.", "registry: registry.example.com/shop"
+    )
+    pull_secret: Line | None = option(None, "Secret with the registry's account.", "pull_secret: registry")
+    entry: Literal["loadbalancer", "ingress", "gateway", "nodeport", "none"] = option(
+        "loadbalancer", "How visitors reach the edges.", "entry: ingress"
+    )
+    host: Host | None = option(None, "Host name for `ingress` and `gateway`.", "host: shop.example.com")
+    ingress_class: Line | None = option(None, "Class of the Ingress.", "ingress_class: traefik")
+    gateway: Line | None = option(None, "Gateway (NAMESPACE/NAME) for `gateway`.", "gateway: infra/public")
+    tls_secret: Line | None = option(
+        None, "Secret with the certificate of the Ingress.", "tls_secret: shop-tls"
+    )
+    storage_class: Line | None = option(
+        None,
+        "Class of the volumes of database and sessions; by default the cluster's.",
+        "storage_class: fast",
+    )
+    uploads_class: Line | None = option(
+        None, "Class of the volume that all web servers share (ReadWriteMany).", "uploads_class: nfs"
+    )
+    uploads_size: Size = option(10 * 2**30, "Size of that volume.", "uploads_size: 100GiB")
+    node_selector: Mapping[Line, TextLine] = option(
+        dict, "Labels of the nodes to run on.", "node_selector: {disktype: ssd}"
+    )
+
+
+class Aws(Model):
+    """An account of Amazon Web Services."""
+
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] | None = option(
+        None, "Region; by default the one of the AWS configuration.", "region: eu-central-1"
+    )
+    profile: Line | None = option(None, "Profile of the AWS configuration.", "profile: shop")
+    domain: Host | None = option(
+        None,
+        "Host name of the site, in a Route 53 zone; by default CloudFront's name.",
+        "domain: shop.example.com",
+    )
+    zone: Line | None = option(
+        None, "Id of the Route 53 zone; by default found by the domain.", "zone: Z0123456789ABCDEFGHIJ"
+    )
+    certificate: Line | None = option(
+        None,
+        "ARN of a certificate for the domain in us-east-1; by default one is made.",
+        "certificate: arn:aws:acm:us-east-1:123456789012:certificate/11111111-2222-3333-4444-555555555555",
+    )
+    compute: Literal["ec2", "kubernetes"] = option(
+        "ec2", "What runs the application: EC2 instances, or EKS.", "compute: kubernetes"
+    )
+    instance_type: Line = option("t4g.small", "Type of the EC2 instances.", "instance_type: m7g.large")
+    database_class: Line = option(
+        "db.t4g.small", "Class of the RDS instances.", "database_class: db.m7g.large"
+    )
+    cache_class: Line = option(
+        "cache.t4g.micro", "Type of the ElastiCache nodes.", "cache_class: cache.m7g.large"
+    )
+    zones: Annotated[Positive, Field(ge=2, le=4)] = option(2, "Availability zones.", "zones: 3")
+    network: Network = option("10.0.0.0/16", "Addresses of the VPC.", "network: 10.42.0.0/16")
+    price_class: Literal["100", "200", "all"] = option(
+        "100", "CloudFront's locations: Europe and North America; most; all.", 'price_class: "200"'
+    )
+    log_days: Positive = option(30, "How long logs are kept.", "log_days: 90")
+    backup_days: Annotated[Positive, Field(le=35)] = option(
+        7, "How long the database's backups are kept.", "backup_days: 35"
+    )
+    protect_data: Flag = option(
+        True, "Stacks and databases that hold data cannot be deleted by mistake.", "protect_data: false"
+    )
+    tags: Mapping[Line, TextLine] = option(dict, "Tags on everything.", "tags: {team: shop}")
+
+
+class Targets(Model):
+    """Where the site lives, and what each such place needs to know."""
+
+    local: Local = option(Local, "Processes on this machine.", "local: {bind: 0.0.0.0}")
+    docker: Docker = option(Docker, "A Compose project.", "docker: {registry: registry.example.com/shop}")
+    kubernetes: Kubernetes = option(
+        Kubernetes, "A cluster.", "kubernetes: {context: prod, registry: registry.example.com/shop}"
+    )
+    aws: Aws = option(
+        Aws, "An account of Amazon Web Services.", "aws: {region: eu-central-1, domain: shop.example.com}"
+    )
