@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from lampstand.site.aws import Aws
 from lampstand.site.base import Model, option, shown
-from lampstand.site.types import Flag, Host, Line, Name, Network, Port, Positive, TextLine
+from lampstand.site.types import Host, Line, Name, Port, TextLine
 from lampstand.site.units import Size
 
 Registry = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)*$")]
@@ -86,51 +87,6 @@ class Kubernetes(Model):
     node_selector: Mapping[Line, TextLine] = option(
         dict, "Labels of the nodes to run on.", "node_selector: {disktype: ssd}"
     )
-
-
-class Aws(Model):
-    """An account of Amazon Web Services."""
-
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] | None = option(
-        None, "Region; by default the one of the AWS configuration.", "region: eu-central-1"
-    )
-    profile: Line | None = option(None, "Profile of the AWS configuration.", "profile: shop")
-    domain: Host | None = option(
-        None,
-        "Host name of the site, in a Route 53 zone; by default CloudFront's name.",
-        "domain: shop.example.com",
-    )
-    zone: Line | None = option(
-        None, "Id of the Route 53 zone; by default found by the domain.", "zone: Z0123456789ABCDEFGHIJ"
-    )
-    certificate: Line | None = option(
-        None,
-        "ARN of a certificate for the domain in us-east-1; by default one is made.",
-        "certificate: arn:aws:acm:us-east-1:123456789012:certificate/11111111-2222-3333-4444-555555555555",
-    )
-    compute: Literal["ec2", "kubernetes"] = option(
-        "ec2", "What runs the application: EC2 instances, or EKS.", "compute: kubernetes"
-    )
-    instance_type: Line = option("t4g.small", "Type of the EC2 instances.", "instance_type: m7g.large")
-    database_class: Line = option(
-        "db.t4g.small", "Class of the RDS instances.", "database_class: db.m7g.large"
-    )
-    cache_class: Line = option(
-        "cache.t4g.micro", "Type of the ElastiCache nodes.", "cache_class: cache.m7g.large"
-    )
-    zones: Annotated[Positive, Field(ge=2, le=4)] = option(2, "Availability zones.", "zones: 3")
-    network: Network = option("10.0.0.0/16", "Addresses of the VPC.", "network: 10.42.0.0/16")
-    price_class: Literal["100", "200", "all"] = option(
-        "100", "CloudFront's locations: Europe and North America; most; all.", 'price_class: "200"'
-    )
-    log_days: Positive = option(30, "How long logs are kept.", "log_days: 90")
-    backup_days: Annotated[Positive, Field(le=35)] = option(
-        7, "How long the database's backups are kept.", "backup_days: 35"
-    )
-    protect_data: Flag = option(
-        True, "Stacks and databases that hold data cannot be deleted by mistake.", "protect_data: false"
-    )
-    tags: Mapping[Line, TextLine] = option(dict, "Tags on everything.", "tags: {team: shop}")
 
 
 class Targets(Model):
