@@ -1,11 +1,12 @@
 """The application: what it is, how it starts, what it is told, and what runs beside it."""
 
+import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from lampstand.site.base import Model, Named, OneOrMore, option
+from lampstand.site.base import Model, Named, OneOrMore, option, shown
 from lampstand.site.schedule import check_schedule
 from lampstand.site.types import (
     Command,
@@ -41,7 +42,7 @@ class Static(Model):
     shorthand = "match"
 
     match: Annotated[tuple[Pattern, ...], OneOrMore(), Field(min_length=1)] = option(
-        STATIC_PATTERNS, "Path patterns of the URLs.", "match: /static/*"
+        ..., "Path patterns of the URLs.", "match: /static/*"
     )
     folder: Inside | None = option(
         None,
@@ -79,7 +80,9 @@ class App(Model):
     """The application: what it is, how it starts, what it is told, and what runs beside it."""
 
     runtime: Runtime = option(
-        "php", "Language of the application; found by its files where it is not given.", "runtime: python"
+        "php",
+        "Language of the application; found by its files where it is not given.",
+        "runtime: python\nentry: shop.wsgi:application",
     )
     root: Inside = option(
         ".",
@@ -91,6 +94,11 @@ class App(Model):
         "What is started. Python: MODULE:NAME of the WSGI or ASGI application; Perl: the PSGI file; PHP: the front "
         "controller below `root`, which answers every URL that is no file.",
         "entry: shop.wsgi:application  # perl: app.psgi, php: index.php",
+    )
+    interface: Literal["wsgi", "asgi"] = option(
+        "wsgi",
+        "What the entry speaks (Python only); found by its source where it is not given.",
+        "interface: asgi",
     )
     health: UrlPath | None = option(
         None,
@@ -140,10 +148,36 @@ class App(Model):
         30.0, "A server that is not well after this time has failed to start.", "start_timeout: 1m"
     )
     static: Annotated[tuple[Static, ...], OneOrMore()] = option(
-        lambda: (Static(),),
-        "What nginx serves by itself: path patterns below `root`, or patterns with a folder of their own.",
+        lambda: (Static(match=STATIC_PATTERNS),),
+        "What nginx serves by itself: path patterns below `root`, or patterns with a folder of their own. By default "
+        "the usual endings (css, js, images, fonts and the like) below `root`, where `root` is not the whole of a "
+        "Python or Perl application.",
         "static: [{match: /static/*, folder: staticfiles}]",
     )
     php_ini: Mapping[Line, TextLine] = option(
         dict, "Settings of php.ini (PHP only).", "php_ini: {memory_limit: 256M, upload_max_filesize: 64M}"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _code_is_not_served(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        """Without a document root of its own, nothing of a Python or Perl application is for visitors."""
+        if isinstance(data, Mapping):
+            written = cast("Mapping[str, Any]", data)
+            rootless = written.get("root", ".") in (".", "./")
+            if written.get("runtime") in ("python", "perl") and rootless and "static" not in written:
+                return {**written, "static": ()}
+        return cast("object", data)
+
+    @model_validator(mode="after")
+    def _entry_fits(self) -> "App":
+        if self.runtime == "php":
+            return self
+        example = "shop.wsgi:application" if self.runtime == "python" else "app.psgi"
+        if self.entry is None:
+            raise ValueError(f"a {self.runtime} application needs its entry; add `entry: {example}`")
+        if self.runtime == "python" and not re.fullmatch(
+            r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*(\(\))?", self.entry
+        ):
+            raise ValueError(f"{shown(self.entry)} is not MODULE:NAME; write it like `entry: {example}`")
+        return self

@@ -71,6 +71,16 @@ class Named:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
         return core_schema.no_info_before_validator_function(without_extensions, handler(source))
 
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        many = handler(schema)
+        return {
+            **many,
+            "patternProperties": {"^x-": {}, **many["patternProperties"]},
+            "additionalProperties": False,
+        }
+
 
 def shown(value: object) -> str:
     """A value as an error message shows it: quoted, short, with control characters made visible."""

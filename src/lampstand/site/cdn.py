@@ -104,7 +104,7 @@ class Rule(Model):
     match: Annotated[tuple[Pattern, ...], OneOrMore(), Field(min_length=1)] = option(
         ("*",),
         "Path patterns; `*` is any characters, `/` included, and `?` is one.",
-        "match: [/assets/*, *.css]",
+        'match: [/assets/*, "*.css"]',
     )
     methods: Annotated[tuple[Method, ...], OneOrMore()] = option(
         (), "Only requests with these methods; by default any.", "methods: [GET, HEAD]"

@@ -18,7 +18,7 @@ class Tls(Model):
         "off",
         "off; local: a certificate authority of your own for development; own: your certificate; acme: certificates "
         "from Let's Encrypt or another ACME authority.",
-        "mode: acme",
+        "mode: acme\ndomains: [shop.example.com]",
     )
     certificate: Line | None = option(
         None, "File of the certificate and its chain (PEM), with `own`.", "certificate: tls/fullchain.pem"

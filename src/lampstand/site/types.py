@@ -22,6 +22,12 @@ from pydantic import (
 
 from lampstand.site.base import shown
 
+
+def _shape(title: str, pattern: str, **more: object) -> WithJsonSchema:
+    """The JSON Schema of a kind of text; the title is also what error messages and the documents call it."""
+    return WithJsonSchema({"type": "string", "title": title, "pattern": pattern, **more})
+
+
 # Names
 
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
@@ -49,7 +55,9 @@ def check_name(value: str) -> str:
 Name = Annotated[
     str,
     AfterValidator(check_name),
-    WithJsonSchema({"type": "string", "pattern": r"^[a-z]([a-z0-9-]*[a-z0-9])?$", "maxLength": NAME_LIMIT}),
+    _shape(
+        "name (lower-case letters, digits, hyphens)", r"^[a-z]([a-z0-9-]*[a-z0-9])?$", maxLength=NAME_LIMIT
+    ),
 ]
 """A DNS label of at most 40 characters."""
 
@@ -66,7 +74,7 @@ def check_variable(value: str) -> str:
 Variable = Annotated[
     str,
     AfterValidator(check_variable),
-    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}),
+    _shape("name of a variable (APP_ENV)", r"^[A-Za-z_][A-Za-z0-9_]*$"),
 ]
 
 
@@ -78,7 +86,7 @@ def check_header(value: str) -> str:
 
 
 HeaderName = Annotated[
-    str, AfterValidator(check_header), WithJsonSchema({"type": "string", "pattern": "^[!-9;-~]+$"})
+    str, AfterValidator(check_header), _shape("name of a header (X-Frame-Options)", "^[!-9;-~]+$")
 ]
 
 
@@ -144,7 +152,9 @@ def check_folder(value: str) -> str:
     return "/".join(parts) or "."
 
 
-Inside = Annotated[str, AfterValidator(check_folder), Field(min_length=1)]
+Inside = Annotated[
+    str, AfterValidator(check_folder), _shape("path in the application (storage/uploads)", "^[^/~]")
+]
 """A path relative to the folder of the application, that does not lead out of it."""
 
 
@@ -157,9 +167,7 @@ def check_url_path(value: str) -> str:
     return value
 
 
-UrlPath = Annotated[
-    str, AfterValidator(check_url_path), WithJsonSchema({"type": "string", "pattern": "^/[!-~]*$"})
-]
+UrlPath = Annotated[str, AfterValidator(check_url_path), _shape("path of a URL (/healthz)", "^/[!-~]*$")]
 
 
 def check_pattern(value: str) -> str:
@@ -174,9 +182,7 @@ def check_pattern(value: str) -> str:
     return value
 
 
-Pattern = Annotated[
-    str, AfterValidator(check_pattern), WithJsonSchema({"type": "string", "pattern": r"^[/*?][!-~]*$"})
-]
+Pattern = Annotated[str, AfterValidator(check_pattern), _shape("path pattern (/assets/*)", r"^[/*?][!-~]*$")]
 
 
 def check_network(value: str) -> str:
@@ -193,7 +199,9 @@ def check_network(value: str) -> str:
         raise ValueError(f"{shown(value)} has bits behind its prefix; did you mean `{near}`?") from None
 
 
-Network = Annotated[str, AfterValidator(check_network), WithJsonSchema({"type": "string"})]
+Network = Annotated[
+    str, AfterValidator(check_network), _shape("network (192.0.2.0/24)", r"^[0-9a-fA-F:.]+(/[0-9]+)?$")
+]
 
 
 def check_host(value: str) -> str:
@@ -206,7 +214,7 @@ def check_host(value: str) -> str:
     )
 
 
-Host = Annotated[str, AfterValidator(check_host), WithJsonSchema({"type": "string", "format": "hostname"})]
+Host = Annotated[str, AfterValidator(check_host), _shape("host name (shop.example.com)", r"^[A-Za-z0-9.-]+$")]
 
 
 def check_url(value: str) -> str:
@@ -217,7 +225,7 @@ def check_url(value: str) -> str:
 
 
 Url = Annotated[
-    str, AfterValidator(check_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s]+$"})
+    str, AfterValidator(check_url), _shape("URL (https://shop.example.com)", r"^https?://[^\s]+$")
 ]
 
 
@@ -267,10 +275,11 @@ Command = Annotated[
     PlainSerializer(format_command),
     WithJsonSchema(
         {
+            "title": "command (a line, or a list of words)",
             "anyOf": [
                 {"type": "string", "minLength": 1},
                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
-            ]
+            ],
         }
     ),
 ]
