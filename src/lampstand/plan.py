@@ -17,6 +17,7 @@ class Verb(StrEnum):
     START = "start"  # made before, all stopped
     RESTART = "restart"  # command or start-time files changed, or only a part of it runs
     RELOAD = "reload"  # only files that the engine reads again on reload changed
+    SWITCHOVER = "switchover"  # another server becomes the primary, before this one is restarted or removed
     STOP = "stop"  # drain and stop; data stay
     REMOVE = "remove"  # no longer in the site: drain, stop; data stay until `down --delete-data`
 
@@ -31,7 +32,7 @@ class Action:
     cause: str
 
     def __str__(self) -> str:
-        return f"{self.verb:8} {self.instance:16} {self.cause}"
+        return f"{self.verb:10} {self.instance:16} {self.cause}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def plan(topology: Topology, observed: Observed) -> Plan:
             starts.append(action)
         else:
             changes.setdefault(instance.kind, []).append(action)
-    removals = [
+    removals: list[Action] = [
         Action(Verb.REMOVE, found.name, found.kind, "no longer in the site file")
         for found in observed.instances.values()
         if found.name not in topology.by_name and found.state is not State.MISSING
@@ -79,10 +80,30 @@ def plan(topology: Topology, observed: Observed) -> Plan:
     if starts:
         waves.append(tuple(starts))
     for kind in reversed(list(changes)):
-        waves.extend((action,) for action in changes[kind])
+        for action in sorted(changes[kind], key=lambda a: _is_primary(a, observed)):
+            waves.extend((step,) for step in (*_hand_over(action, topology, observed), action))
+    for removal in removals:
+        waves.extend((step,) for step in _hand_over(removal, topology, observed))
     if removals:
         waves.append(tuple(removals))
     return Plan(tuple(waves))
+
+
+def _is_primary(action: Action, observed: Observed) -> bool:
+    found = observed.instances.get(action.instance)
+    return found is not None and found.role == "primary"
+
+
+def _hand_over(action: Action, topology: Topology, observed: Observed) -> tuple[Action, ...]:
+    """A primary that runs is not restarted or removed: another of its group becomes the primary first."""
+    if action.verb not in (Verb.RESTART, Verb.REMOVE) or not _is_primary(action, observed):
+        return ()
+    found = observed.instances[action.instance]
+    others = [i for i in topology.of_kind(action.kind) if i.name != action.instance]
+    if found.state is not State.RUNNING or not others:
+        return ()
+    why = "is removed" if action.verb is Verb.REMOVE else "is restarted next"
+    return (Action(Verb.SWITCHOVER, action.instance, action.kind, f"it is the primary and {why}"),)
 
 
 def _difference(instance: Instance, found: ObservedInstance | None) -> Action | None:

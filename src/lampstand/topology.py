@@ -21,6 +21,8 @@ TierName = Literal["edge", "balancer", "web", "database", "cache"]
 
 TIERS: tuple[TierName, ...] = ("edge", "balancer", "web", "database", "cache")
 
+Speaks = Literal["http", "https", "mysql", "redis", "tcp"]
+
 Folder = Literal["etc", "data", "log", "run"]
 """What an instance may own on disk: configuration, data that outlives it, logs, sockets and pid files."""
 
@@ -75,7 +77,7 @@ class Endpoint:
     name: str
     host: str
     port: int
-    protocol: Literal["http", "https", "mysql", "redis", "tcp"]
+    protocol: Speaks
 
     @property
     def address(self) -> str:
@@ -96,6 +98,8 @@ class Probe:
     timeout: float = 2.0
     rises: int = 2
     falls: int = 2
+    lag_limit: float = 5.0
+    """Databases: a replica on which a write is readable only after more seconds is not well."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ class Instance:
     name: str
     tier: TierName
     kind: str
-    """What it is within its tier: `balancer`, `gateway`, `web`, `worker`, `scheduler`, `database`, `cache`, `sessions`, `edge`."""
+    """What it is within its tier: `edge`, `visitors`, `balancer`, `gateway`, `web`, `worker`, `scheduler`, `database`,
+    `cache`, `sessions`."""
     processes: tuple[Process, ...]
     files: tuple[File, ...] = ()
     live_files: tuple[File, ...] = ()
@@ -123,11 +128,15 @@ class Instance:
     """Bytes it is meant to use at most (a limit on Docker, Kubernetes; a sum for `doctor` locally)."""
     index: int = 0
     """Position within its kind, from 1."""
+    slow_start: float = 0.0
+    """Seconds over which its share of the requests grows when it comes (back) beside servers that are warm."""
 
     @cached_property
     def restart_hash(self) -> str:
         """Changes when the instance must be restarted: its commands and the files that are read only at start."""
-        return _digest(self.kind, self.processes, [f for f in self.files if f.on_change == "restart"], self.folders)
+        return _digest(
+            self.kind, self.processes, [f for f in self.files if f.on_change == "restart"], self.folders
+        )
 
     @cached_property
     def config_hash(self) -> str:
@@ -168,10 +177,10 @@ class Topology:
 
 
 class Placement(Protocol):
-    """What a target decides: addresses and folders. Answers are stable for the life of a site; asking is free of I/O."""
+    """What a target decides: addresses and folders. Answers are stable for the life of a site."""
 
     def bind(self, instance: str, port: str) -> tuple[str, int]:
-        """Address and port that the instance listens on (`127.0.0.1`, 20011 locally; `0.0.0.0`, 3306 in a container)."""
+        """Address and port that the instance listens on (`127.0.0.1`, 20011; `0.0.0.0`, 3306 in a container)."""
         ...
 
     def reach(self, instance: str, port: str) -> tuple[str, int]:
@@ -211,7 +220,9 @@ class Context:
     surge: int = 0
     """Web servers above `web.servers`, while a roll is under way."""
 
-    def endpoint(self, instance: str, port: str, protocol: Literal["http", "https", "mysql", "redis", "tcp"]) -> Endpoint:
+    def endpoint(
+        self, instance: str, port: str, protocol: Literal["http", "https", "mysql", "redis", "tcp"]
+    ) -> Endpoint:
         """The endpoint by which others reach a port of an instance."""
         host, number = self.placement.reach(instance, port)
         return Endpoint(instance, port, host, number, protocol)
@@ -229,6 +240,7 @@ SECRETS: tuple[str, ...] = (
     "database_check",  # account of the probes
     "cache",  # Redis `cache` requirepass
     "sessions",  # Redis `sessions` requirepass
+    "cache_admin",  # account of the controller, the operator and the replicas on both kinds of Redis
     "purge",  # token that a PURGE or BAN must carry when it does not come from the controller
 )
 """Names of the values that every site has; the target generates and keeps them (mode 0600)."""

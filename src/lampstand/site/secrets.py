@@ -26,7 +26,11 @@ def application_secret_values(site: Site, project: Path) -> dict[str, str]:
             name, sign, value = line.partition("=")
             if sign and not line.lstrip().startswith("#"):
                 lines[name.strip()] = value
-    found = {name: value for name in site.app.secrets if (value := os.environ.get(name, lines.get(name))) is not None}
+    found = {
+        name: value
+        for name in site.app.secrets
+        if (value := os.environ.get(name, lines.get(name))) is not None
+    }
     lacking = [name for name in site.app.secrets if name not in found]
     if lacking:
         raise LampstandError(

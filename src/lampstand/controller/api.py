@@ -1,0 +1,103 @@
+"""The controller's HTTP API: on a unix socket that only its owner may use (a port inside a container).
+
+| request | does |
+|---|---|
+| `GET /status` | the document of `lampstand status --json` |
+| `GET /metrics` | Prometheus text |
+| `POST /wake` | look again now: `desired.json` changed |
+| `POST /hold` `{"instance", "reason"}` | take a server out of the routes; answers when no new request reaches it |
+| `POST /release` `{"instance"}` | let it in again |
+| `POST /run` `{"name", "arguments"}` | an operator's step list (`switchover`, `promote`); answers with its outcome |
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lampstand.errors import LampstandError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from lampstand.controller.loop import Controller
+
+log = logging.getLogger("lampstand.controller")
+
+
+async def serve_api(controller: "Controller", socket: Path | None = None, port: int | None = None) -> None:
+    """Serve until cancelled. The libraries are imported here, after the loop has begun: they cost a quarter second."""
+    uvicorn = await asyncio.to_thread(_import)
+    from lampstand.controller.operations import operations
+
+    app = await asyncio.to_thread(_application, controller, operations(controller))
+    if socket is not None:
+        socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        old = os.umask(0o177)  # the socket belongs to its owner alone from its first moment
+        config = uvicorn.Config(app, uds=str(socket), log_config=None, access_log=False, lifespan="off")
+    else:
+        old = os.umask(0o027)
+        config = uvicorn.Config(
+            app, host="0.0.0.0", port=port, log_config=None, access_log=False, lifespan="off"
+        )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # the controller has its own
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await server._serve()  # `serve` would capture the signals  # pyright: ignore[reportPrivateUsage]
+    finally:
+        os.umask(old)
+        if socket is not None:
+            socket.unlink(missing_ok=True)
+
+
+def _import() -> Any:  # noqa: ANN401 - the module
+    import starlette.applications
+    import uvicorn
+
+    assert starlette
+    return uvicorn
+
+
+Operation = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+def _application(controller: "Controller", operations: dict[str, Operation]) -> Any:  # noqa: ANN401 - an ASGI application
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    async def status(_: "Request") -> "Response":
+        return JSONResponse(controller.status())
+
+    async def metrics(_: "Request") -> "Response":
+        from lampstand.controller.metrics import exposition
+
+        text, kind = exposition(controller)
+        return PlainTextResponse(text, media_type=kind)
+
+    async def operate(request: "Request") -> "Response":
+        name = request.path_params["name"]
+        operation = operations.get(name)
+        if operation is None:
+            return JSONResponse({"error": f"no operation {name!r}"}, 404)
+        arguments = await request.json() if int(request.headers.get("content-length") or 0) else {}
+        try:
+            return JSONResponse(await operation(arguments))
+        except LampstandError as error:
+            return JSONResponse({"error": error.what, "where": error.where, "mend": error.mend}, 409)
+        except KeyError as error:
+            return JSONResponse({"error": f"missing or unknown: {error}"}, 400)
+
+    return Starlette(
+        routes=[
+            Route("/status", status),
+            Route("/metrics", metrics),
+            Route("/{name}", operate, methods=["POST"]),
+        ]
+    )

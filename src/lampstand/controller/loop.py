@@ -1,0 +1,398 @@
+"""The controller's loop: observe, diagnose, recover, route, report one human sentence a cycle.
+
+It is never in the data path: killed at any moment, it stops nothing, and the next one goes on from what it observes.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+from lampstand.controller.health import Facts, Judge, complaint
+from lampstand.controller.journal import Journal
+from lampstand.controller.probing import Prober
+from lampstand.controller.problems import Finding, Memory, Problem, Step, View
+from lampstand.controller.routes import routes
+from lampstand.controller.supervision import Supervision
+from lampstand.controller.table import PROBLEMS
+from lampstand.errors import LampstandError
+from lampstand.observed import Health, Observed, ObservedInstance, Role, State
+from lampstand.targets.base import Runtime
+from lampstand.topology import Instance, Topology
+
+TICK = 1.0
+"""Seconds between two looks when nothing happens; deaths and changes of health wake it at once."""
+
+log = logging.getLogger("lampstand.controller")
+
+GROUPED = ("database", "cache", "sessions")
+"""Kinds that have a primary."""
+
+
+class Controller:
+    """One per site. Implements `Hands` for the recoveries."""
+
+    def __init__(self, runtime: Runtime, journal: Journal) -> None:
+        self.runtime = runtime
+        self.journal = journal
+        self.memory: Memory = journal.read_memory()
+        self.topology = Topology("", ())
+        self.judge = Judge()
+        self.facts: dict[str, Facts | None] = {}
+        self.findings: tuple[Finding, ...] = ()
+        self.sentence = "starting"
+        self.cycles = 0
+        self._seen: Mapping[str, ObservedInstance] = {}
+        self._wake = asyncio.Event()
+        self._died: set[str] = set()
+        self._recoveries: dict[str, asyncio.Task[str]] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
+        self._failures: dict[tuple[str, str], int] = {}
+        self._fenced: set[str] = set()
+        self._routing = asyncio.Lock()
+        self._cycling = asyncio.Lock()
+        self._supervision = Supervision()
+        self._prober = Prober(runtime.secret, self._primary_of, self._impatient, self._heard)
+        self._stopping = False
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+    async def serve(self) -> None:
+        """Until `stop` is called."""
+        self.runtime.watch(self._process_ended)
+        while not self._stopping:
+            await self.cycle_now()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), TICK)
+            self._wake.clear()
+        for task in self._recoveries.values():
+            task.cancel()
+        await asyncio.gather(*self._recoveries.values(), return_exceptions=True)
+        await self._prober.close()
+
+    def stop(self) -> None:
+        """End after the current cycle; a recovery under way is broken off and resumed by the next controller."""
+        self._stopping = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Begin the next cycle now."""
+        self._wake.set()
+
+    async def cycle(self) -> None:
+        """Observe, diagnose, recover, route, report."""
+        self.cycles += 1
+        self._load()
+        await self._look_after_deaths()
+        view = self.view
+        self.findings = self._diagnose(view)
+        self._recover(view)
+        await self._supervise(view)
+        await self.route()
+        self._report(self.view)
+
+    async def cycle_now(self) -> None:
+        """A whole cycle now, for a command that just changed what should run."""
+        async with self._cycling:
+            await self.cycle()
+
+    async def operate(self, group: str, finding: Finding, steps: Sequence[Step]) -> dict[str, Any]:
+        """Run an operator's steps when no recovery of the group is under way. Raises LampstandError when one is, or
+        when a step fails."""
+        busy = self.busy(group)
+        if busy:
+            raise LampstandError(f"a recovery is under way: {busy.get_name()}", group, "wait for it to end")
+        begun = time.monotonic()
+        failed = await self.begin(group, finding, steps)
+        if failed:
+            raise LampstandError(f"step `{failed}` failed", finding.subject, "`lampstand events` tells why")
+        return {"seconds": round(time.monotonic() - begun, 3), "primaries": dict(self.memory.primaries)}
+
+    def _load(self) -> None:
+        topology = self.runtime.load()
+        if topology is not None and topology is not self.topology:
+            self.topology = topology
+            self._prober.follow(topology)
+        before, self._seen = self._seen, self.runtime.observe()
+        for name, seen in self._seen.items():
+            old = before.get(name)
+            if (
+                old
+                and seen.state is State.RUNNING
+                and [p.pid for p in old.processes] != [p.pid for p in seen.processes]
+            ):
+                self.judge.started(
+                    name, time.time()
+                )  # what was heard of the processes before says nothing now
+
+    async def _look_after_deaths(self) -> None:
+        """When a server of a group died, hear its companions before judging: what they lost tells what it was."""
+        died, self._died = self._died, set()
+        now = time.time()
+        for name, seen in self._seen.items():
+            if seen.state in (State.STOPPED, State.MISSING) and self.judge.gone(name, now):
+                died.add(name)
+        kinds = {self.topology.by_name[n].kind for n in died if n in self.topology.by_name} & set(GROUPED)
+        if kinds:
+            await self._prober.ask_now([i for i in self.topology.instances if i.kind in kinds])
+            self._seen = self.runtime.observe()
+
+    def _diagnose(self, view: View) -> tuple[Finding, ...]:
+        found = [f for p in PROBLEMS for f in p.matches(view)]
+        order = {p.code: p.priority for p in PROBLEMS}
+        return tuple(sorted(found, key=lambda f: (order[f.code], f.subject)))
+
+    # -- recoveries --------------------------------------------------------------------------------------------------
+    def _recover(self, view: View) -> None:
+        by_code = {p.code: p for p in PROBLEMS}
+        for finding in self.findings:
+            problem = by_code[finding.code]
+            group = problem.group or finding.subject
+            key = (finding.code, finding.subject)
+            if problem.recover is None or group in self._recoveries:
+                continue
+            if time.monotonic() < self._not_before.get(key, 0.0):
+                continue
+            steps = problem.recover(view, finding)
+            if steps:
+                self.begin(group, finding, steps)
+
+    def begin(self, group: str, finding: Finding, steps: Sequence[Step]) -> asyncio.Task[str]:
+        """Start a recovery (or an operator's step list); one at a time for each group."""
+        task = asyncio.create_task(self._run_steps(finding, steps), name=f"{finding.code}:{finding.subject}")
+        self._recoveries[group] = task
+
+        def done(_: asyncio.Task[str]) -> None:
+            self._recoveries.pop(group, None)
+            self.wake()
+
+        task.add_done_callback(done)
+        return task
+
+    def busy(self, group: str) -> asyncio.Task[str] | None:
+        """The recovery under way in a group."""
+        return self._recoveries.get(group)
+
+    async def _run_steps(self, finding: Finding, steps: Sequence[Step]) -> str:
+        """The name of the step that failed, empty when all are done."""
+        key = (finding.code, finding.subject)
+        begun = time.monotonic()
+        self.event(finding.code, finding.subject, "begin", finding.sentence)
+        for step in steps:
+            for attempt in range(1, step.attempts + 1):
+                started = time.monotonic()
+                try:
+                    await asyncio.wait_for(step.run(self), step.deadline)
+                except (LampstandError, TimeoutError, OSError) as error:
+                    why = str(error) or f"not done within {step.deadline:g} s"
+                    self.event(finding.code, finding.subject, step.name, "failed", why=why, attempt=attempt)
+                    log.warning("%s %s: step %s failed: %s", finding.code, finding.subject, step.name, why)
+                    if attempt == step.attempts:
+                        failures = self._failures.get(key, 0) + 1
+                        self._failures[key] = failures
+                        self._not_before[key] = time.monotonic() + min(30.0, 0.25 * 2**failures)
+                        self.event(finding.code, finding.subject, "end", "failed")
+                        return step.name
+                else:
+                    took = round(time.monotonic() - started, 4)
+                    self.event(finding.code, finding.subject, step.name, "done", seconds=took)
+                    break
+        self._failures.pop(key, None)
+        self._not_before.pop(key, None)
+        self.event(finding.code, finding.subject, "end", "done", seconds=round(time.monotonic() - begun, 4))
+        return ""
+
+    # -- supervision (only where nothing else restarts the dead) -------------------------------------------------------
+    async def _supervise(self, view: View) -> None:
+        if not self.runtime.supervises or not self.runtime.may_supervise():
+            return
+        for instance in self._supervision.due(view, self._fenced, set(self._recoveries), time.monotonic()):
+            self.event("process-ended", instance.name, "restart", "begin")
+            try:
+                await self.runtime.start(instance)
+            except (LampstandError, OSError) as error:
+                self.event("process-ended", instance.name, "restart", "failed", why=str(error))
+            else:
+                self.judge.started(instance.name, time.time())
+
+    def _process_ended(self, name: str) -> None:
+        self._died.add(name)
+        self.wake()
+
+    # -- probes ------------------------------------------------------------------------------------------------------
+    def _heard(self, instance: Instance, facts: Facts | None) -> None:
+        self.facts[instance.name] = facts
+        if facts is None:
+            return
+        primary = self._primary_of(instance.kind) == instance.name
+        text = complaint(facts, primary=primary, lag_limit=instance.probe.lag_limit)
+        if self.judge.hear(instance.name, instance.probe, text, time.time()):
+            self.wake()
+
+    def _impatient(self, name: str) -> bool:
+        return self.judge.of(name).health in (Health.UNKNOWN, Health.STARTING)
+
+    def _primary_of(self, kind: str) -> str | None:
+        return self.memory.primaries.get(kind)
+
+    # -- Hands -------------------------------------------------------------------------------------------------------
+    @property
+    def view(self) -> View:
+        """Everything known now."""
+        now = time.time()
+        instances: dict[str, ObservedInstance] = {}
+        for instance in self.topology.instances:
+            seen = self._seen.get(instance.name) or ObservedInstance(
+                instance.name, instance.kind, State.MISSING
+            )
+            instances[instance.name] = self._with_health(instance, seen)
+        for name, seen in self._seen.items():
+            instances.setdefault(name, seen)
+        return View(self.topology, Observed(now, instances), self.memory, now)
+
+    def _with_health(self, instance: Instance, seen: ObservedInstance) -> ObservedInstance:
+        role: Role | None = None
+        if instance.kind in GROUPED:
+            role = "primary" if self._primary_of(instance.kind) == instance.name else "replica"
+        restarts = self._supervision.restarts(instance.name)
+        if instance.probe.protocol == "process":
+            health = Health.GOOD if seen.state is State.RUNNING else Health.BAD
+            return replace(seen, health=health, role=role, restarts=restarts)
+        judged = self.judge.of(instance.name)
+        return replace(
+            seen, health=judged.health, health_since=judged.since or None, health_text=judged.text, role=role,
+            restarts=restarts, facts=self.facts.get(instance.name),
+        )  # fmt: skip
+
+    async def refresh(self, *instances: str) -> View:
+        """Probe the named instances now and return the View after it."""
+        await self._prober.ask_now(
+            [self.topology.by_name[n] for n in instances if n in self.topology.by_name]
+        )
+        self._seen = self.runtime.observe()
+        return self.view
+
+    async def fence(self, instance: Instance) -> None:
+        """Kill and confirm death; it stays down until `start`."""
+        self._fenced.add(instance.name)
+        await self.runtime.fence(instance)
+        self.judge.gone(instance.name, time.time())
+
+    async def start(self, instance: Instance) -> None:
+        """Start what does not run. While a command changes the site, only what this controller fenced."""
+        if instance.name not in self._fenced and not self.runtime.may_supervise():
+            raise LampstandError("a command is changing the site and starts it itself", instance.name)
+        await self.runtime.start(instance)
+        self._fenced.discard(instance.name)
+        self.judge.started(instance.name, time.time())
+
+    async def restart(self, instance: Instance) -> None:
+        """Kill what is left and start again."""
+        await self.fence(instance)
+        await self.start(instance)
+
+    async def clear_data(self, instance: Instance, keep_as: str) -> str:
+        """Move the data of a stopped instance aside."""
+        return await self.runtime.clear_data(instance, keep_as)
+
+    async def run(self, instance: Instance, argv: Sequence[str], *, deadline: float) -> str:
+        """Run a program where the instance lives."""
+        return await self.runtime.run(instance, argv, deadline)
+
+    def secret(self, name: str) -> str:
+        """A generated secret."""
+        return self.runtime.secret(name)
+
+    def remember(self, **changes: object) -> None:
+        """Replace fields of Memory, durably."""
+        self.memory = replace(self.memory, **cast("Any", changes))
+        self.journal.write_memory(self.memory)
+
+    def event(self, code: str, subject: str, step: str, outcome: str, **detail: object) -> None:
+        """One line in the audit log."""
+        self.journal.event(code, subject, step, outcome, detail)
+
+    async def route(self, *, drop_old: bool = False) -> None:
+        """Write the route files that differ and have their servers take them; effective when this returns."""
+        async with self._routing:
+            wanted = routes(self.view)
+            changed: list[Instance] = []
+            for name, files in wanted.items():
+                instance = self.topology.by_name[name]
+                if self._seen.get(name) is None:
+                    continue
+                for file in files:
+                    if self.runtime.read_live(file) != file.content:
+                        self.runtime.write_live(instance, file)
+                        changed.append(instance)
+            for instance in dict.fromkeys(i.name for i in changed):
+                target = self.topology.by_name[instance]
+                if self._seen[instance].state is State.RUNNING:
+                    try:
+                        await self.runtime.reload_routes(target, drop_old)
+                    except (LampstandError, OSError) as error:
+                        log.warning("%s does not take its routes: %s", instance, error)
+                self.event("routes", instance, "reload", "done")
+
+    # -- reporting ---------------------------------------------------------------------------------------------------
+    def _report(self, view: View) -> None:
+        sentence = describe(view, self.findings, tuple(t.get_name() for t in self._recoveries.values()))
+        if sentence != self.sentence:
+            log.info("%s", sentence)
+        self.sentence = sentence
+        self.journal.publish(self.status(view))
+
+    def status(self, view: View | None = None) -> dict[str, Any]:
+        """The document that `status --json` prints (its `controller` part)."""
+        view = view or self.view
+        return {
+            "version": 1,
+            "site": self.topology.site,
+            "time": view.now,
+            "generation": self.runtime.generation,
+            "sentence": self.sentence,
+            "primaries": dict(self.memory.primaries),
+            "held": dict(self.memory.held),
+            "problems": [asdict(f) for f in self.findings],
+            "recoveries": [t.get_name() for t in self._recoveries.values()],
+            "instances": {
+                name: json.loads(json.dumps(asdict(seen), default=str))
+                for name, seen in view.observed.instances.items()
+            },
+        }
+
+
+def describe(view: View, findings: Sequence[Finding], recoveries: Sequence[str]) -> str:
+    """One human sentence about the site."""
+    if recoveries:
+        return "mending: " + "; ".join(f.sentence for f in findings[:3]) if findings else "mending"
+    if findings:
+        return "; ".join(f.sentence for f in findings[:3])
+    ill = [
+        i
+        for i in view.observed.instances.values()
+        if i.name in view.topology.by_name and i.health is not Health.GOOD
+    ]
+    starting = [i.name for i in ill if i.health in (Health.UNKNOWN, Health.STARTING)]
+    bad = [f"{i.name} {i.health_text or 'is not well'}" for i in ill if i.health is Health.BAD]
+    if bad:
+        return "; ".join(bad[:3])
+    if starting:
+        return f"waiting for {', '.join(starting[:4])}" + (
+            f" and {len(starting) - 4} more" if len(starting) > 4 else ""
+        )
+    counts = dict.fromkeys(dict.fromkeys(i.kind for i in view.topology.instances), 0)
+    for instance in view.topology.instances:
+        counts[instance.kind] += 1
+    primary = view.memory.primaries.get("database")
+    return f"all well: {', '.join(f'{n} {kind}' for kind, n in counts.items())}" + (
+        f"; {primary} is the primary" if primary else ""
+    )
+
+
+def problem(code: str) -> Problem | None:
+    """A row of the table by its code."""
+    return next((p for p in PROBLEMS if p.code == code), None)

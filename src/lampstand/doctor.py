@@ -1,0 +1,101 @@
+"""What `lampstand doctor` looks at: engines, memory, disk, and habits of the application that will hurt later."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lampstand.engines import discover, install_plan, missing, site_needs
+from lampstand.errors import LampstandError
+from lampstand.site import Site
+from lampstand.targets.local import sizes
+from lampstand.targets.local.folder import StateFolder
+from lampstand.tiers.web.warnings import warnings
+
+if TYPE_CHECKING:
+    from lampstand.cli.session import Session
+
+LEAST_DISK = 2_000_000_000
+"""Bytes of free disk below which a database is in danger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    outcome: Literal["good", "warning", "bad"]
+    text: str
+    mend: str = ""
+
+
+def examine(session: "Session") -> list[Check]:
+    """Every check of the site in the session's folder; a site file that is wrong raises SiteFileError."""
+    site, project = session.site, session.project
+    folder = StateFolder.of(project, site.site, session.environment)
+    found: list[Check] = []
+    for check in (_engines, _memory, _application):
+        found += check(site, project)
+    found += _state(folder)
+    return found
+
+
+def _engines(site: Site, _: Path) -> Iterator[Check]:
+    lacking = missing(discover(), site_needs(site.app.runtime))
+    if lacking:
+        yield Check(
+            "engines", "bad", "; ".join(str(m) for m in lacking), "`lampstand doctor --fix` installs them"
+        )
+    else:
+        yield Check("engines", "good", f"all that a {site.app.runtime} site needs is installed")
+
+
+def _memory(site: Site, _: Path) -> Iterator[Check]:
+    wanted, there = sizes.asked(site), sizes.memory_of_machine()
+    text = f"the site uses up to {wanted / 1e9:.1f} GB of {there / 1e9:.1f} GB"
+    if wanted > there:
+        yield Check(
+            "memory", "bad", text, "ask for less in database.memory, cache.memory, cdn.memory or web.servers"
+        )
+    elif wanted > 0.8 * there:
+        yield Check("memory", "warning", text, "little is left for anything else on this machine")
+    else:
+        yield Check("memory", "good", text)
+
+
+def _application(site: Site, project: Path) -> Iterator[Check]:
+    said = list(warnings(site, project))
+    for text, mend in said:
+        yield Check("application", "warning", text, mend)
+    if not said:
+        yield Check("application", "good", f"{site.app.runtime}, health path {site.app.health or '/'}")
+
+
+def _state(folder: StateFolder) -> Iterator[Check]:
+    place = next(p for p in (folder.root, *folder.root.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    outcome: Literal["good", "bad"] = "good" if os.access(place, os.W_OK) else "bad"
+    yield Check(
+        "state folder", outcome, str(folder.root), "" if outcome == "good" else f"make {place} writable"
+    )
+    if free < LEAST_DISK:
+        yield Check("disk", "bad", f"{free / 1e9:.1f} GB free at {place}", "free some space")
+    else:
+        yield Check("disk", "good", f"{free / 1e9:.0f} GB free")
+
+
+def fix_engines(session: "Session") -> None:
+    """Install what is missing, after saying what and asking. Raises LampstandError when that fails."""
+    lacking = missing(discover(), site_needs(session.site.app.runtime))
+    run: Callable[[tuple[str, ...]], int] = subprocess.call
+    for argv in install_plan(lacking):
+        session.say(f"This will run: {' '.join(argv)}")
+        if not session.confirm("Install?"):
+            return
+        if run(argv):
+            raise LampstandError(
+                "the packages could not be installed", " ".join(argv), "the lines above tell why"
+            )

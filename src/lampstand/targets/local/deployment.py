@@ -1,0 +1,344 @@
+"""The verbs of one site on this machine."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lampstand.controller.health import overall
+from lampstand.engines import discover, require, site_needs
+from lampstand.errors import LampstandError, UnavailableError, UsageError
+from lampstand.files import write_text
+from lampstand.observed import Health, Observed, State
+from lampstand.plan import Plan, plan
+from lampstand.releases.local import prepare_release
+from lampstand.site import Site
+from lampstand.site.secrets import application_secret_values
+from lampstand.targets.base import Progress, Shell
+from lampstand.targets.local import processes, sizes
+from lampstand.targets.local.desired import Desired, front, load_ports
+from lampstand.targets.local.folder import StateFolder
+from lampstand.targets.local.ports import Ports
+from lampstand.targets.local.tail import follow_json, tail
+from lampstand.targets.local.target import LocalTarget
+from lampstand.targets.scaling import scaled
+from lampstand.topology import Instance, Topology
+
+READY_WITHIN = 120.0
+"""Seconds that `up` waits for the site to be well, above the application's own start time."""
+
+
+class LocalDeployment:
+    """Implements `targets.base.Deployment`."""
+
+    name = "local"
+
+    def __init__(self, site: Site, project: Path, environment: str | None) -> None:
+        self.project = project
+        self.folder = StateFolder.of(project, site.site, environment)
+        self._file_site = site
+
+    @cached_property
+    def target(self) -> LocalTarget:
+        """The machine."""
+        return LocalTarget(self.folder, discover())
+
+    @property
+    def site(self) -> Site:
+        """The site file, with what `scale` changed since."""
+        return scaled(self._file_site, self.overrides())
+
+    def overrides(self) -> Mapping[str, str]:
+        """What `scale` changed: kept beside the site file, shown by `status`."""
+        return {str(k): str(v) for k, v in self.folder.read_json(self.folder.root / "scale.json").items()}
+
+    # -- plan, up, down ----------------------------------------------------------------------------------------------
+    async def plan(self) -> Plan:
+        """What `up` would do; changes nothing."""
+        desired = Desired(self.site, str(self.project), prepare_release(self, None))
+        topology, _ = self.target.expand(desired)
+        return plan(topology, await self.target.observe())
+
+    async def up(self, confirm: Callable[[Plan], bool], progress: Progress) -> bool:
+        """Bring it up, or change what differs; returns when it is well."""
+        self.require_engines()
+        site = self.site
+        sizes.check(site)
+        values = application_secret_values(site, self.project)
+        self.folder.create()
+        with self.folder.lock("lampstand up"):
+            self.folder.keep_application_secrets(values)
+            release = prepare_release(self, progress)
+            desired = Desired(site, str(self.project), release)
+            topology, ports = self.target.expand(desired)
+            steps = plan(topology, await self.target.observe())
+            if steps and not confirm(steps):
+                return False
+            await self.bring_about(desired, ports, topology, steps, progress)
+        return True
+
+    async def bring_about(
+        self, desired: Desired, ports: Ports, topology: Topology, steps: Plan, progress: Progress
+    ) -> None:
+        """Make a wish the controller's, apply its plan, and wait until everything is well. The lock is held."""
+        self.make_shared_folders()
+        if steps or not self.target.controller.running() or not self.folder.desired.exists():
+            desired = await self.target.want(desired, ports)
+        await self.target.apply(steps, topology, progress.action)
+        await self.wait_well(topology, desired.generation, progress)
+
+    async def wait_well(self, topology: Topology, generation: int, progress: Progress) -> None:
+        """Wait for the controller to call every server well. Raises TimedOutError with its sentence."""
+        names = [i.name for i in topology.instances]
+
+        def good(status: dict[str, Any]) -> bool:
+            found = status["instances"]
+            return (
+                status["generation"] >= generation
+                and all(n in found for n in names)
+                and overall({n: (State(found[n]["state"]), Health(found[n]["health"])) for n in names})
+                and not status["recoveries"]
+            )
+
+        await self.target.controller.wait_until(
+            good,
+            READY_WITHIN + self.site.app.start_timeout,
+            lambda status: progress.waiting(str(status.get("sentence", ""))),
+        )
+
+    def require_engines(self) -> None:
+        """Raises EngineMissingError naming every engine that is missing or too old."""
+        require(self.target.engines, site_needs(self.site.app.runtime))
+
+    def make_shared_folders(self) -> None:
+        """The folder of uploads, which all web servers share."""
+        for name in ("", *(self.site.app.uploads)):
+            path = self.folder.uploads / name
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if os.geteuid() == 0:
+                shutil.chown(path, "www-data", "www-data")
+
+    async def down(self, progress: Progress) -> Sequence[str]:
+        """Stop everything; data stay."""
+        if not self.folder.exists():
+            return ()
+        with self.folder.lock("lampstand down", wait=5.0):
+            return await self.target.stop(progress.action)
+
+    def data(self) -> Sequence[str]:
+        """Everything that is deleted with the data."""
+        return [str(path) for path in self.target.data_folders()] if self.folder.exists() else ()
+
+    def delete_data(self) -> None:
+        """Delete the state folder of a stopped site. Raises LampstandError while something runs."""
+        if not self.folder.exists():
+            return
+        running = [n for n, s in self.target.supervisor.observe_all().items() if s.state is not State.STOPPED]
+        if running:
+            raise LampstandError(f"still running: {', '.join(running)}", mend="stop the site first")
+        load_ports(self.folder, self.site).forget_all()
+        shutil.rmtree(self.folder.run, ignore_errors=True)
+        shutil.rmtree(self.folder.root)
+
+    async def scale(
+        self, changes: Mapping[str, str], confirm: Callable[[Plan], bool], progress: Progress
+    ) -> bool:
+        """Keep the new numbers beside the site file, and bring them about."""
+        if not self.folder.desired.exists():
+            raise LampstandError("the site is not up", mend="run `lampstand up` first")
+        merged = {**self.overrides(), **changes}
+        scaled(self._file_site, merged)  # refused here, before anything is written
+        self.require_engines()
+        with self.folder.lock("lampstand scale"):
+            current = Desired.read(self.folder)
+            desired = Desired(scaled(self._file_site, merged), str(self.project), current.release)
+            topology, ports = self.target.expand(desired)
+            steps = plan(topology, await self.target.observe())
+            if steps and not confirm(steps):
+                return False
+            self.folder.keep_overrides(merged)
+            await self.bring_about(desired, ports, topology, steps, progress)
+        return True
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+    def status(self) -> dict[str, Any]:
+        """The document of `status --json`, version 1."""
+        running = self.target.controller.running()
+        published = self.target.controller.status()
+        seen = self.target.supervisor.observe_all()
+        known: Mapping[str, Any] = published.get("instances", {}) if running else {}
+        topology = self._topology()
+        instances = (
+            [self._row(i, seen.get(i.name), known.get(i.name, {})) for i in topology.instances]
+            if topology
+            else []
+        )
+        if running:
+            sentence = str(published.get("sentence", "the controller is starting"))
+        elif any(i["state"] == State.RUNNING for i in instances):
+            sentence = "the controller does not run, so nothing is watched; `lampstand up` starts it"
+        else:
+            sentence = "the site is down" if topology else "the site was never brought up"
+        return {
+            "version": 1,
+            "site": self.site.site,
+            "target": self.name,
+            "state_folder": str(self.folder.root),
+            "sentence": sentence,
+            "well": bool(instances) and running and all(i["health"] == "good" for i in instances),
+            "controller": {
+                "running": running,
+                "pid": getattr(self.target.controller.record.find(), "pid", None),
+            },
+            "lock": self.folder.lock_holder() if self.folder.exists() and self.folder.locked() else None,
+            "release": Desired.read(self.folder).release if topology else None,
+            "scaled": dict(self.overrides()),
+            "urls": self._urls(topology) if topology else {},
+            "problems": published.get("problems", []) if running else [],
+            "instances": instances,
+        }
+
+    def _topology(self) -> Topology | None:
+        if not self.folder.desired.exists():
+            return None
+        return Desired.read(self.folder).topology(self.folder, self.target.engines)
+
+    def _row(self, instance: Instance, seen: Any, known: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+        state = seen.state if seen else State.MISSING
+        alive = state in (State.RUNNING, State.FROZEN, State.PARTIAL)
+        return {
+            "name": instance.name,
+            "tier": instance.tier,
+            "kind": instance.kind,
+            "state": str(state),
+            "health": known.get("health", "unknown") if alive else "bad",
+            "text": known.get("health_text", "") if alive else "is down",
+            "role": known.get("role"),
+            "release": seen.release if seen else None,
+            "restarts": known.get("restarts", 0),
+            "processes": [{"name": p.name, "pid": p.pid} for p in seen.processes] if seen else [],
+            "endpoints": {e.name: e.address for e in instance.endpoints},
+        }
+
+    def _urls(self, topology: Topology) -> dict[str, str]:
+        site = Desired.read(self.folder).site
+        name, port = front(site)
+        found: dict[str, str] = {}
+        for instance in topology.instances:
+            for endpoint in instance.endpoints:
+                url = f"{endpoint.protocol}://{endpoint.address}"
+                if (instance.name, endpoint.name) == (name, port):
+                    found = {"site": url, **found}
+                elif instance.kind in ("edge", "balancer") and endpoint.name in ("http", "https"):
+                    found[instance.name] = url
+        return found
+
+    def _known(self, name: str) -> Instance:
+        topology = self._topology()
+        if topology is None:
+            raise LampstandError("the site was never brought up here", mend="run `lampstand up`")
+        if name in topology.by_name:
+            return topology.by_name[name]
+        of_kind = topology.of_kind(name)
+        if of_kind:
+            return of_kind[0]
+        raise UsageError(f"the site has no server {name!r}", mend=f"it has {', '.join(topology.by_name)}")
+
+    def logs(self, names: Sequence[str], lines: int, follow: bool) -> Iterator[tuple[str, str]]:
+        """Lines of the logs of servers (names or kinds; all of them when none is named), and of the controller."""
+        files: list[tuple[str, Path]] = []
+        topology = self._topology()
+        everything = self.target.supervisor.names()
+        if topology is None and not everything:
+            raise LampstandError("the site was never brought up here", mend="run `lampstand up`")
+        kinds = {n: self.target.supervisor.record_of(n).get("kind", "") for n in everything}
+        for wanted in names:
+            if wanted != "controller" and wanted not in everything and wanted not in kinds.values():
+                raise UsageError(f"the site has no server {wanted!r}", mend=f"it has {', '.join(everything)}")
+        for name in everything:
+            if not names or name in names or kinds[name] in names:
+                home = self.target.supervisor.home(name)
+                files += [
+                    (name, p) for p in sorted([*home.glob("*.log"), *home.glob("log/*")]) if p.is_file()
+                ]
+        if not names or "controller" in names:
+            files.append(("controller", self.folder.root / "controller.log"))
+        return tail(files, lines, follow)
+
+    def events(self, follow: bool) -> Iterator[dict[str, Any]]:
+        """The audit log."""
+        return follow_json(self.folder.events, follow)
+
+    # -- shells ------------------------------------------------------------------------------------------------------
+    def shell(self, instance: str, argv: Sequence[str]) -> Shell:
+        """A program in the folder, environment and account of a server."""
+        found = self._known(instance)
+        process = next((p for p in found.processes if p.cwd), found.processes[-1])
+        environment = processes.base_environment() | dict(process.env)
+        environment |= {k: v for k, v in os.environ.items() if k in ("TERM", "COLORTERM", "HOME")}
+        account = processes.account_of(process)
+        prefix: tuple[str, ...] = ()
+        if account:
+            prefix = ("/usr/bin/setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups", "--")
+        return Shell((*prefix, *argv), environment, process.cwd or "/")
+
+    def database_shell(self, replica: bool, arguments: Sequence[str]) -> Shell:
+        """The MariaDB client, as the administrator, through the gateway."""
+        gateway = self._known("gateway-1").endpoint("reader" if replica else "writer")
+        conf = self.folder.root / "client.cnf"
+        password = self.folder.secrets()["database_admin"]
+        write_text(conf, f'[client]\nuser=lampstand_admin\npassword="{password}"\n', mode=0o600)
+        database = self.site.database.name
+        client = self.target.engines.mariadb.path
+        argv = (
+            client,
+            f"--defaults-file={conf}",
+            "--protocol=tcp",
+            "-h",
+            gateway.host,
+            "-P",
+            str(gateway.port),
+        )
+        return Shell((*argv, *arguments, database), dict(os.environ))
+
+    def redis_shell(self, sessions: bool, arguments: Sequence[str]) -> Shell:
+        """redis-cli, through the gateway."""
+        kind = "sessions" if sessions else "cache"
+        gateway = self._known("gateway-1").endpoint(kind)
+        argv = (self.target.engines.redis_cli.path, "-h", gateway.host, "-p", str(gateway.port), *arguments)
+        return Shell(argv, {**os.environ, "REDISCLI_AUTH": self.folder.secrets()[kind]})
+
+    async def operate(self, operation: str, **arguments: object) -> dict[str, Any]:
+        """Ask the controller."""
+        return self.target.controller.post(operation, timeout=120.0, **arguments)
+
+    # -- walking away ------------------------------------------------------------------------------------------------
+    def export(self, folder: str) -> Sequence[str]:
+        """Every rendered file, and one script line for each process: what is needed to run it all by hand."""
+        topology = self._topology()
+        if topology is None:
+            raise UnavailableError(
+                "export local writes what runs; the site was never brought up", mend="run `lampstand up`"
+            )
+        written: list[str] = []
+        for instance in topology.instances:
+            for file in (*instance.files, *instance.live_files):
+                name = Path(file.path).name
+                path = Path(folder) / instance.name / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, file.content, 0o600 if file.secret else file.mode)
+                written.append(str(path))
+            import shlex
+
+            lines = [f"# {p.name}, as {p.account}\n{shlex.join(p.argv)}\n" for p in instance.processes]
+            path = Path(folder) / instance.name / "commands"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "".join(lines))
+            written.append(str(path))
+        return written
+
+    async def observe(self) -> Observed:
+        """What really runs."""
+        return await self.target.observe()
