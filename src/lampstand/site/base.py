@@ -75,11 +75,11 @@ class Named:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         many = handler(schema)
-        return {
-            **many,
-            "patternProperties": {"^x-": {}, **many["patternProperties"]},
-            "additionalProperties": False,
+        own = {
+            f"^(?!x-){pattern.removeprefix('^')}": value
+            for pattern, value in many["patternProperties"].items()
         }
+        return {**many, "patternProperties": {"^x-": {}, **own}}
 
 
 def shown(value: object) -> str:

@@ -183,7 +183,7 @@ def _django(folder: Path) -> Detected | None:
         package = ".".join(packages[:depth])
         for kind in ("wsgi", "asgi"):
             if found is None and _module_file(folder, f"{package}.{kind}") is not None:
-                found = (f"{package}.{kind}:application", cast("Interface", kind))
+                found = (f"{package}.{kind}:application", kind)
     if found is None:
         return None
     settings = _read(_module_file(folder, match[1]) or folder / "settings.py")

@@ -68,6 +68,8 @@ def json_schema() -> Schema:
             prop["examples"] = [_value(prop.pop("example"))[name]]
             if "(" not in prop.get("title", ""):
                 prop.pop("title", None)
+            if "patternProperties" in prop:
+                prop["additionalProperties"] = False
             section["properties"][name] = _or_null(prop)
     for name, model in _models().items():
         if model.shorthand and name in schema["$defs"]:
@@ -100,15 +102,17 @@ def markdown() -> str:
 _HEAD = """# The site file
 
 `lampstand.yaml` describes a site. Every key has a default: an empty file beside an `index.php` is a complete site.
-`lampstand.ENVIRONMENT.yaml` beside it is laid over it with `-e ENVIRONMENT`: mappings merge key by key, everything else
-replaces, and `null` takes a key away. The file is YAML 1.2 (`yes` and `on` are text, `true` is true). Durations and
-sizes always have a unit; `MB` is a million bytes, `MiB` is 1024 × 1024. Unknown keys are errors; keys that begin with
-`x-` are yours. A command is a line as for `/bin/sh`, or a list of words; a shell runs only where the line needs one.
+`lampstand.ENVIRONMENT.yaml` beside it is laid over it with `-e ENVIRONMENT`: mappings merge key by key, everything
+else replaces, and `null` takes a key away. The file is YAML 1.2 (`yes` and `on` are text, `true` is true). Durations
+and sizes always have a unit; `MB` is a million bytes, `MiB` is 1024 × 1024. Unknown keys are errors; keys that begin
+with `x-` are yours. A command is a line as for `/bin/sh`, or a list of words; a shell runs only where the line needs
+one.
 
 Editors complete and check the file with `schema/lampstand.schema.json`; `lampstand config` prints what applies, with
 defaults and what was found by itself; `lampstand config --docs` prints this page.
 
-In the names below `NAME` is a name of your choice and `[]` an entry of a list. This page is generated from the models."""
+In the names below `NAME` is a name of your choice and `[]` an entry of a list. This page is generated from the
+models."""
 
 
 def _body(option: Option) -> str:

@@ -48,7 +48,7 @@ def load(project: Path, file: Path | None = None, environment: str | None = None
         site = Site.model_validate(filled)
     except ValidationError as error:
         # Explaining needs every option's description; a good file does not pay for it.
-        from lampstand.site.explain import finding  # noqa: PLC0415
+        from lampstand.site.explain import finding
 
         findings += [finding(problem, node) for problem in error.errors(include_url=False)]
     else:
@@ -149,14 +149,15 @@ def _app_defaults(found: Detected, app: Tree, project: Path) -> Tree:
     """Values of `app` that the user left open. What depends on the document root follows from the user's own."""
     defaults: dict[str, object] = {"runtime": found.runtime} if found.runtime else {}
     entry = app.get("entry")
+    same_root = app.get("root", found.root) == found.root
     interface = found.interface
     if isinstance(entry, str):
         interface = interface_of(project, entry) if found.runtime == "python" else None
-    elif found.entry is not None and (found.runtime != "php" or app.get("root", found.root) == found.root):
+    elif found.entry is not None and (found.runtime != "php" or same_root):
         defaults["entry"] = found.entry
     if interface is not None:
         defaults["interface"] = interface
-    if "root" not in app:
+    if same_root:
         defaults["root"] = found.root
         defaults["uploads"] = found.uploads
         if found.static:

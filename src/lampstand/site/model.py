@@ -1,11 +1,14 @@
 """The site file as a whole."""
 
+from typing import cast
+
 from pydantic import model_validator
 
 from lampstand.site.app import App
 from lampstand.site.base import Model, option
 from lampstand.site.cdn import Cdn
 from lampstand.site.delivery import Deploy, Hooks, Storage, Tls
+from lampstand.site.redact import redact
 from lampstand.site.targets import Targets
 from lampstand.site.tiers import Balancer, Cache, Database, Sessions, Web
 from lampstand.site.types import Flag, Name
@@ -45,3 +48,7 @@ class Site(Model):
         if both:
             raise ValueError(f"`{both[0]}` is in app.env and in app.secrets; keep it in one of them")
         return self
+
+    def redacted(self) -> dict[str, object]:
+        """The site as it applies, in the form of the site file, for people to read: without secrets."""
+        return cast("dict[str, object]", redact(self.model_dump(mode="json", exclude_none=True)))

@@ -24,7 +24,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
     ("weekday", 0, 7, {name: number for number, name in enumerate(_DAYS)}),
 )
-_PART = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+_PART = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d{1,4}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +107,14 @@ def _field(text: str, name: str, low: int, high: int, words: dict[str, int]) -> 
         start = low if star else _number(first, name, low, high, words)
         # `5/10` means from 5 on, every 10; without a step a single number is itself.
         end = high if star or (step and not last) else _number(last or first, name, low, high, words)
-        if start > end or step == "0":
+        if start > end or (step and not int(step)):
             raise ValueError(f"{shown(part)} is an empty range of {name}s; write the smaller number first")
         chosen.update(range(start, end + 1, int(step or 1)))
     return frozenset(chosen)
 
 
 def _number(text: str, name: str, low: int, high: int, words: dict[str, int]) -> int:
-    number = words.get(text, int(text) if text.isdecimal() else -1)
+    number = words.get(text, int(text) if text.isdecimal() and len(text) < 5 else -1)
     if not low <= number <= high:
         raise ValueError(f"{shown(text)} is not a {name}; it goes from {low} to {high}")
     return number

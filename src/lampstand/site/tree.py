@@ -53,7 +53,7 @@ class Node:
         done = 0
         for step in path:
             value = node.value
-            if isinstance(value, dict) and isinstance(step, str) and step in value:
+            if isinstance(value, dict) and isinstance(step, str) and step in value:  # noqa: SIM114 - other types
                 node = value[step]
             elif isinstance(value, list) and isinstance(step, int) and step < len(value):
                 node = value[step]

@@ -16,7 +16,7 @@ from lampstand.site.base import shown
 _DURATION_UNITS: dict[str, float] = {
     "y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001,
 }  # fmt: skip
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[ywdhms])")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[ywdhms])")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _DURATION_MEND = "write a number with a unit (ms, s, m, h, d, w, y), such as 30s, 5m or 1h30m"
 
@@ -73,7 +73,7 @@ _SIZE_UNITS: dict[str, int] = {
     "TiB": 2**40, "TB": 10**12, "GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6, "KiB": 2**10, "kB": 10**3, "B": 1,
 }  # fmt: skip
 _SIZE_BY_NAME = {unit.lower(): size for unit, size in _SIZE_UNITS.items()}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
 _SIZE_MEND = "write a number with a unit (kB, MB, GB, TB, or KiB, MiB, GiB, TiB), such as 128MB"
 
 
@@ -116,8 +116,8 @@ Size = Annotated[
 
 # Shares and rates
 
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
 
 
 def parse_percent(value: object) -> float:
