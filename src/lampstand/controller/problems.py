@@ -1,8 +1,8 @@
 """The words of diagnosis and recovery: Problem, Finding, Step, and the Hands a step may use.
 
-A Problem is a row in a table. Its matcher is pure over (Topology, Observed, Memory): no I/O, so that every row is
-tested with values. Its recovery is a list of named Steps, each bounded in time and safe to repeat: a controller that was
-killed half-way matches again and repeats from what it then observes.
+A Problem is a row in a table. Its matcher is pure over (Topology, Observed, Memory), without I/O, so that every row is
+tested with values. Its recovery is a list of named Steps, each bounded in time and safe to repeat: a controller that
+was killed half-way matches again and repeats from what it then observes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -28,10 +28,12 @@ STARTER = "/sbin/start-stop-daemon"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process beyond doubt: pid, start time in clock ticks since boot (proc(5), stat field 22), and which boot."""
+    """A process beyond doubt: pid, start time in clock ticks since boot (proc(5), stat field 22), and which boot; and
+    the session that it and its workers live in."""
 
     pid: int
     ticks: int
+    session: int
     boot: str
 
 
@@ -92,19 +94,18 @@ class Record:
     def session(self) -> int | None:
         """The session its processes live in, also when its first process is gone.
 
-        Linux lends a pid to nobody while a session of that number has members; so if the leader lives and is another,
-        the session we started is gone.
+        start-stop-daemon leads the session and is gone once the program runs. Linux lends its pid to nobody while the
+        session has members; so if a process of that pid lives, it is a stranger and our session is gone.
         """
         identity = self._read()
-        if not identity or identity.boot != boot_id():
+        if not identity or identity.boot != boot_id() or read_stat(identity.session):
             return None
-        leader = read_stat(identity.pid)
-        return None if leader and leader.ticks != identity.ticks else identity.pid
+        return identity.session
 
     def write(self, pid: int) -> None:
         """Remember a process just started."""
         if found := read_stat(pid):
-            write_json(self.json_file, asdict(Identity(pid, found.ticks, boot_id())))
+            write_json(self.json_file, asdict(Identity(pid, found.ticks, found.session, boot_id())))
 
     def forget(self) -> None:
         """The process is gone; so are its records."""
@@ -114,14 +115,14 @@ class Record:
     def _read(self) -> Identity | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             value = json.loads(self.json_file.read_text())
-            return Identity(int(value["pid"]), int(value["ticks"]), str(value["boot"]))
+            return Identity(int(value["pid"]), int(value["ticks"]), int(value["session"]), str(value["boot"]))
         # Lampstand died between starting the program and writing the record. The pid file was written by the child
         # itself just before its program began, so a process of that pid that began then is the one.
         with contextlib.suppress(OSError, ValueError):
             pid = int(self.pid_file.read_text())
             found = read_stat(pid)
             if found and abs(started_at(found.ticks) - self.pid_file.stat().st_mtime) < 1.0:
-                return Identity(pid, found.ticks, boot_id())
+                return Identity(pid, found.ticks, found.session, boot_id())
         return None
 
 

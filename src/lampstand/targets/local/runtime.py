@@ -54,7 +54,7 @@ class LocalRuntime:
         alive = {(i.name, p.name): p.pid for i in seen.values() for p in i.processes if p.pid is not None}
         for key in [k for k, h in self._handles.items() if alive.get(k) != h.stat.pid]:
             self._drop(key)
-        for key, _ in alive.items():
+        for key in alive:
             if key not in self._handles:
                 self._follow(*key)
         return seen

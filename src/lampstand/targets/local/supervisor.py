@@ -189,8 +189,9 @@ class Supervisor:
             handle.close()
 
     def forget(self, instance: str) -> list[Path]:
-        """Remove the records, configuration and logs of a stopped instance. Data stay; the folders that do are returned."""
-        home, kept = self.home(instance), []
+        """Remove the records, configuration and logs of a stopped instance; its data stay, and are returned."""
+        home = self.home(instance)
+        kept: list[Path] = []
         shutil.rmtree(self.folder.run / instance, ignore_errors=True)
         for entry in list(home.iterdir()):
             if entry.name == "data" and any(entry.iterdir()):
