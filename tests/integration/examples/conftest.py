@@ -89,7 +89,7 @@ def start_guestbook(stack: ExitStack, folder: Path, engines: Engines, language: 
     if language == "php":
         commands = {name: ["php", f"bin/{name}.php"] for name in ("migrate", "nightly", "worker")}
     elif language == "python":
-        python = str(servers.python_environment(release / "requirements.txt") / "python")
+        python = str(servers.python_environment(release / "requirements-dev.txt") / "python")
         commands = {"migrate": [python, "-m", "guestbook.migrate"]}
     else:
         commands = {"migrate": ["perl", "bin/migrate"]}
@@ -104,7 +104,7 @@ def start_guestbook(stack: ExitStack, folder: Path, engines: Engines, language: 
         port = servers.free_port()
         if language == "python":
             arguments = [commands["migrate"][0], "-m", "gunicorn", "--chdir", str(release), "guestbook.wsgi:application"]
-            arguments += ["--bind", f"127.0.0.1:{port}", "--workers=2", "--threads=4"]
+            arguments += ["--bind", f"127.0.0.1:{port}", "--workers=2", "--threads=4", "--no-control-socket"]
         else:
             arguments = ["starman", "--listen", f"127.0.0.1:{port}", "--workers=6", "-I", str(release / "lib")]
             arguments += [str(release / "app.psgi")]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pymysql
 
 ROOT = Path(__file__).parents[3]
@@ -262,8 +263,26 @@ def start_http(stack: ExitStack, arguments: list[str], port: int, log: Path, env
     """Any application server that speaks HTTP itself; returns the base URL."""
     server = Server(arguments, port, log, environment)
     stack.callback(server.stop)
-    server.start()
-    return f"http://127.0.0.1:{port}"
+    server.start()  # which only says that somebody listens: its workers may still be loading
+    url = f"http://127.0.0.1:{port}"
+
+    def answering() -> bool:
+        assert server.process is not None
+        assert server.process.poll() is None, f"{arguments[0]} ended:\n{server.text()[-4000:]}"
+        try:
+            return httpx.get(f"{url}/healthz", timeout=5.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(answering, f"{url}/healthz")
+    return url
+
+
+def cache_folder() -> Path:
+    """What is kept between runs, where the web servers' account can read it (root's home it cannot)."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/lampstand-tests")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lampstand-tests"
 
 
 @contextmanager
@@ -284,9 +303,9 @@ def background(
 
 def python_environment(requirements: Path) -> Path:
     """A virtual environment with an example's requirements, kept between runs; returns its bin folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lampstand-tests"
+    cache = cache_folder()
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    venv = cache / f"{requirements.parent.name}-{sys.version_info[0]}.{sys.version_info[1]}-{digest}"
+    venv = cache / f"python-{sys.version_info[0]}.{sys.version_info[1]}-{digest}"
     if not (venv / "ready").exists():
         building = cache / f"{venv.name}.{os.getpid()}"
         building.mkdir(parents=True)
