@@ -64,6 +64,8 @@ def _explain(problem: ErrorDetails, steps: Steps) -> tuple[str, str | None]:
         near = get_close_matches(value, option.kind.replace(" or ", ", ").split(", "), 1)
         mend = f"did you mean `{near[0]}`?" if near else f"write {option.kind}"
         return f"{shown(value)} is not known", mend
+    if kind == "too_short":
+        return "the list is empty", _mend(value, option)
     whats = {
         "string_type": "is not text",
         "int_type": "is not a whole number",
@@ -74,7 +76,6 @@ def _explain(problem: ErrorDetails, steps: Steps) -> tuple[str, str | None]:
         "tuple_type": "is not a list",
         "greater_than_equal": "is too small",
         "less_than_equal": "is too large",
-        "too_short": "is empty",
         "string_too_short": "is empty",
         "string_pattern_mismatch": "has not the right form",
         "literal_error": "is not known",
@@ -114,7 +115,7 @@ def _limit(context: dict[str, object], option: Option | None) -> str | None:
 def _mend(value: object, option: Option | None) -> str | None:
     if option is None:
         return None
-    name, example = option.path[-1], option.example.splitlines()[0]
+    name, example = option.path[-1], option.example.splitlines()[0].partition("  #")[0]
     if option.kind == "true or false" and isinstance(value, str):
         words = {
             "yes": "true",

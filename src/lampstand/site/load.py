@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
 from pydantic import ValidationError
@@ -179,7 +179,7 @@ def _path_findings(site: Site, node: Node, project: Path) -> Iterator[Finding]:
     if app.runtime == "perl" and app.entry is not None:
         wanted.append((("app", "entry"), app.entry, "file", not built))
     if app.runtime == "php" and app.entry is not None:
-        wanted.append((("app", "entry"), f"{app.root}/{app.entry}", "file", not built))
+        wanted.append((("app", "entry"), str(PurePosixPath(app.root, app.entry)), "file", not built))
     for i, folder in enumerate(app.uploads):
         wanted.append((("app", "uploads", i), folder, "folder", False))
     for i, static in enumerate(app.static):

@@ -240,6 +240,8 @@ _SYNTAX_MENDS: tuple[tuple[str, str], ...] = (
 def _syntax_finding(error: Any, file: str) -> Finding:  # noqa: ANN401 - ruamel has no types
     problem = str(error.problem or error.context or "malformed").removeprefix("but ")
     mark: Any = error.problem_mark or error.context_mark
+    if "end of stream" in problem or "<stream end>" in problem:
+        mark = error.context_mark or mark  # where it was opened, not the end of the file
     mend = next((mend for sign, mend in _SYNTAX_MENDS if sign in problem), None)
     what = f"this is not YAML: {problem}" if "alias" not in problem else f"this is not a value: {problem}"
     return Finding(what, file, mark.line + 1, mark.column + 1, "", mend) if mark else Finding(what, file)
