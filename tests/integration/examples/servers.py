@@ -274,7 +274,7 @@ def start_http(stack: ExitStack, arguments: list[str], port: int, log: Path, env
         except httpx.TransportError:
             return False
 
-    wait_until(answering, f"{url}/healthz")
+    wait_until(answering, f"{url}/healthz answers 200; see {log}")
     return url
 
 
