@@ -1,0 +1,1 @@
+"""The site on Amazon Web Services: CloudFormation templates out of typed values, applied by change sets."""
