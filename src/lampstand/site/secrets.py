@@ -10,8 +10,9 @@ FILE = "lampstand.secrets"
 
 
 def application_secret_values(site: Site, project: Path) -> dict[str, str]:
-    """Name -> value, from the environment of the command, else from lines `NAME=value` in `lampstand.secrets` beside the
-    site file (mode 0600, never part of a release).
+    """Name -> value, from the environment of the command, else from lines `NAME=value` in `lampstand.secrets`.
+
+    That file lies beside the site file, has mode 0600 and is never part of a release.
 
     Raises LampstandError naming every secret without a value, or when the file can be read by others.
     """
