@@ -1,0 +1,1 @@
+"""The database tier: MariaDB with GTID and semi-synchronous replication, one primary and its replicas."""
