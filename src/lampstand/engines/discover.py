@@ -54,12 +54,7 @@ LOOKUPS: Mapping[str, Lookup] = {
     "nginx_stream": Lookup(file="/usr/lib*/nginx/modules/ngx_stream_module.so"),
     "apache": Lookup("apache2", ask=("-v",), modules=("/usr/lib/apache2/modules",)),
     "mime_types": Lookup(file="/etc/mime.types"),
-    "mariadbd": Lookup(
-        "mariadbd",
-        ask=("--version",),
-        says=_MARIADB,
-        modules=("/usr/lib/mysql/plugin", "/usr/lib*/mariadb/plugin"),
-    ),
+    "mariadbd": Lookup("mariadbd", ask=("--version",), says=_MARIADB),
     "mariadb_install_db": Lookup("mariadb-install-db"),
     "mariadb": Lookup("mariadb", ask=("--version",), says=_MARIADB),
     "mariadb_dump": Lookup("mariadb-dump"),

@@ -106,7 +106,7 @@ _VERSIONS: Mapping[Release, Mapping[str, str]] = {
         "mariadb": "10.11", "redis": "7.0", "varnish": "7.1", "hitch": "1.7",
     },
     "trixie": {
-        "python3": "3.13", "perl": "5.40", "starman": "0.4017", "php": "8.4", "nginx": "1.26", "apache": "2.4",
+        "python3": "3.13", "perl": "5.40", "starman": "0.4018", "php": "8.4", "nginx": "1.26", "apache": "2.4",
         "mariadb": "11.8", "redis": "8.0", "varnish": "7.7", "hitch": "1.8",
     },
 }  # fmt: skip
@@ -131,7 +131,7 @@ def for_debian(release: Release, machine: str = "x86_64") -> Engines:
         nginx_stream=Engine("/usr/lib/nginx/modules/ngx_stream_module.so"),
         apache=Engine("/usr/sbin/apache2", versions["apache"], "/usr/lib/apache2/modules"),
         mime_types=Engine("/etc/mime.types"),
-        mariadbd=Engine("/usr/sbin/mariadbd", mariadb, "/usr/lib/mysql/plugin"),
+        mariadbd=Engine("/usr/sbin/mariadbd", mariadb),
         mariadb_install_db=Engine("/usr/bin/mariadb-install-db"),
         mariadb=Engine("/usr/bin/mariadb", mariadb),
         mariadb_dump=Engine("/usr/bin/mariadb-dump"),

@@ -10,6 +10,8 @@ set -eu
 [ "$(id -u)" = 0 ] || { echo "install.sh: must run as root" >&2; exit 1; }
 [ $# -gt 0 ] || exit 0
 
+exec 9> /run/lampstand-install.lock
+flock 9 # two at once would take each other's policy away
 work=$(mktemp -d /run/lampstand-install.XXXXXX)
 policy=/usr/sbin/policy-rc.d
 ours=
@@ -27,11 +29,13 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 services > "$work/before"
-if [ ! -e "$policy" ]; then
+mark="# Temporary, by lampstand's install.sh"
+if [ ! -e "$policy" ] || grep -qF -- "$mark" "$policy"; then
   ours=yes
   cat > "$policy" <<END
 #!/bin/sh
-# Temporary, written and removed by $0: services that this installation brings along are not started.
+$mark: services that this installation brings along are not started.
+[ -d /proc/$$ ] || exit 0 # it was killed and could not remove this file
 while case "\${1-}" in --*) true ;; *) false ;; esac; do shift; done
 grep -qxF -- "\${1%.service}" $work/before && exit 0
 exit 101
