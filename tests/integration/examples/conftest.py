@@ -103,10 +103,24 @@ def start_guestbook(stack: ExitStack, folder: Path, engines: Engines, language: 
     else:
         port = servers.free_port()
         if language == "python":
-            arguments = [commands["migrate"][0], "-m", "gunicorn", "--chdir", str(release), "guestbook.wsgi:application"]
+            arguments = [
+                commands["migrate"][0],
+                "-m",
+                "gunicorn",
+                "--chdir",
+                str(release),
+                "guestbook.wsgi:application",
+            ]
             arguments += ["--bind", f"127.0.0.1:{port}", "--workers=2", "--threads=4", "--no-control-socket"]
         else:
-            arguments = ["starman", "--listen", f"127.0.0.1:{port}", "--workers=6", "-I", str(release / "lib")]
+            arguments = [
+                "starman",
+                "--listen",
+                f"127.0.0.1:{port}",
+                "--workers=6",
+                "-I",
+                str(release / "lib"),
+            ]
             arguments += [str(release / "app.psgi")]
         if os.geteuid() == 0:
             arguments += ["--user", servers.service_account(), "--group", servers.service_account()]

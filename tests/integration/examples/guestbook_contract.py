@@ -1,7 +1,8 @@
 """What every guestbook does, whatever its language: checks over a base URL, with nothing but HTTP.
 
-The same checks run against one application server (see ``conftest.py``) and against a whole site. Behind an edge a page may
-be a few seconds old, so a check that must see what it has just written asks an address that was never asked before, or polls.
+The same checks run against one application server (see ``conftest.py``) and against a whole site. Behind an edge a
+page may be a few seconds old, so a check that must see what it has just written asks an address that was never asked
+before, or polls.
 """
 
 import hashlib
@@ -280,7 +281,12 @@ def check_a_picture_is_uploaded_and_served(site: Guestbook) -> None:
 def check_bad_pictures_are_refused(site: Guestbook) -> None:
     with site.client() as client:
         anonymous = client.get("/sign")
-        fields = {"csrf": token_in(anonymous), "idempotency_key": key_in(anonymous), "author": "A", "body": "b"}
+        fields = {
+            "csrf": token_in(anonymous),
+            "idempotency_key": key_in(anonymous),
+            "author": "A",
+            "body": "b",
+        }
         answer = client.post("/messages", data=fields, files={"picture": ("a.png", png(), "image/png")})
         assert answer.status_code == 403
 
@@ -296,7 +302,9 @@ def check_bad_pictures_are_refused(site: Guestbook) -> None:
             answer = client.post("/messages", data=fields, files={"picture": ("a.png", content, "image/png")})
             assert answer.status_code == status, (content[:40], answer.text)
         # The form without a file is a message without a picture.
-        answer = client.post("/messages", data=fields, files={"picture": ("", b"", "application/octet-stream")})
+        answer = client.post(
+            "/messages", data=fields, files={"picture": ("", b"", "application/octet-stream")}
+        )
         assert answer.status_code == 303, answer.text
 
 
@@ -369,7 +377,13 @@ def check_events_arrive_one_by_one(site: Guestbook) -> None:
 
 def check_wrong_addresses_and_methods(site: Guestbook) -> None:
     with site.client() as client:
-        for path in ["/nothing", "/messages/0", "/messages/999999999999", "/messages/abc", "/uploads/nothing.png"]:
+        for path in [
+            "/nothing",
+            "/messages/0",
+            "/messages/999999999999",
+            "/messages/abc",
+            "/uploads/nothing.png",
+        ]:
             assert client.get(path).status_code == 404, path
         answer = client.get("/messages")
         assert answer.status_code == 405

@@ -53,7 +53,9 @@ def service_account() -> str:
 class Server:
     """One process that listens on a port, with its log in a file; stopped by its pid."""
 
-    def __init__(self, arguments: list[str], port: int, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.arguments = arguments
         self.port = port
         self.log = log
@@ -204,7 +206,12 @@ def link_uploads(release: Path, relative: str, shared: Path) -> None:
 
 
 def start_php(
-    stack: ExitStack, folder: Path, document_root: Path, environment: Mapping[str, str], engines: Engines, number: int
+    stack: ExitStack,
+    folder: Path,
+    document_root: Path,
+    environment: Mapping[str, str],
+    engines: Engines,
+    number: int,
 ) -> str:
     """Apache (event) before php-fpm, as a web server of Lampstand is; returns the base URL."""
     run = folder / "php"
@@ -223,7 +230,9 @@ def start_php(
         "php_admin_value[upload_max_filesize] = 8M\nphp_admin_value[post_max_size] = 16M\n"
     )
     modules = "mpm_event authz_core dir mime proxy proxy_fcgi setenvif"
-    loads = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules.split())
+    loads = "".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules.split()
+    )
     identity = f"User {account}\nGroup {account}\n" if os.geteuid() == 0 else ""
     (run / "apache.conf").write_text(
         f"{loads}{identity}ServerName localhost\nListen 127.0.0.1:{port}\nPidFile {run / 'apache.pid'}\n"
@@ -259,7 +268,9 @@ def php_fpm() -> str:
     return str(found[-1])
 
 
-def start_http(stack: ExitStack, arguments: list[str], port: int, log: Path, environment: Mapping[str, str]) -> str:
+def start_http(
+    stack: ExitStack, arguments: list[str], port: int, log: Path, environment: Mapping[str, str]
+) -> str:
     """Any application server that speaks HTTP itself; returns the base URL."""
     server = Server(arguments, port, log, environment)
     stack.callback(server.stop)
@@ -311,7 +322,8 @@ def python_environment(requirements: Path) -> Path:
         building.mkdir(parents=True)
         subprocess.run([sys.executable, "-m", "venv", str(building)], check=True, capture_output=True)
         subprocess.run(
-            [str(building / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(requirements)], check=True
+            [str(building / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(requirements)],
+            check=True,
         )
         (building / "ready").touch()
         try:
