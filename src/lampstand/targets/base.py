@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lampstand.observed import Observed, ObservedInstance
 from lampstand.plan import Action, Plan
 from lampstand.topology import File, Instance, Topology
+
+if TYPE_CHECKING:
+    from lampstand.drills.runner import Site as DrillSite
 
 Report = Callable[[Action, str], None]
 """Called as actions begin and end: the action, and `begin`, `done` or a sentence about what went wrong."""
@@ -168,6 +171,10 @@ class Deployment(Protocol):
 
     def events(self, follow: bool) -> Iterator[dict[str, Any]]:
         """The audit log."""
+        ...
+
+    def drill_site(self) -> "DrillSite":
+        """The site as drills see it."""
         ...
 
     def export(self, folder: str) -> Sequence[str]:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lampstand.controller.health import overall
 from lampstand.engines import discover, require, site_needs
@@ -25,6 +25,9 @@ from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
 from lampstand.targets.scaling import scaled
 from lampstand.topology import Instance, Topology
+
+if TYPE_CHECKING:
+    from lampstand.drills.local_site import LocalDrillSite
 
 READY_WITHIN = 120.0
 """Seconds that `up` waits for the site to be well, above the application's own start time."""
@@ -338,6 +341,15 @@ class LocalDeployment:
             write_text(path, "".join(lines))
             written.append(str(path))
         return written
+
+    def drill_site(self) -> "LocalDrillSite":
+        """The site as drills see it. Raises LampstandError when it was never brought up."""
+        from lampstand.drills.local_site import LocalDrillSite
+
+        topology = self._topology()
+        if topology is None:
+            raise LampstandError("the site was never brought up here", mend="run `lampstand up`")
+        return LocalDrillSite(self, topology)
 
     async def observe(self) -> Observed:
         """What really runs."""
