@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from redis.asyncio import Connection
 from redis.exceptions import RedisError
@@ -31,7 +32,9 @@ class CacheProber:
                     connection = connect(instance, self._secret)
                     await connection.connect()
                 # INFO answers while a server loads its data, too; three small sections cost a tenth of all.
-                texts = [await _info(connection, section) for section in ("replication", "memory", "persistence")]
+                texts = [
+                    await _info(connection, section) for section in ("replication", "memory", "persistence")
+                ]
         except (OSError, RedisError, TimeoutError) as error:
             await close(connection)
             return CacheFacts(False, error=_reason(error, instance.probe.timeout))
@@ -75,7 +78,7 @@ def connect(instance: Instance, secret: Secret) -> Connection:
 async def command(connection: Connection, *words: str | int) -> object:
     """One command and its answer. Raises RedisError and OSError."""
     await connection.send_command(*words)
-    return await connection.read_response()
+    return cast("object", await connection.read_response())
 
 
 async def close(connection: Connection | None) -> None:
@@ -91,7 +94,10 @@ async def _info(connection: Connection, section: str) -> str:
 
 def parse(text: str) -> CacheFacts:
     """The facts in an answer to INFO (https://redis.io/docs/latest/commands/info/)."""
-    fields = dict(line.partition(":")[::2] for line in text.splitlines() if ":" in line)
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        fields[name] = value
     replica = fields.get("role") == "slave"
     source = f"{fields.get('master_host', '')}:{fields.get('master_port', '')}" if replica else ""
     if source == f"{NOBODY[0]}:{NOBODY[1]}":

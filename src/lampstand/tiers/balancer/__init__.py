@@ -1,0 +1,1 @@
+"""nginx twice: the balancer for HTTP and the gateway for the database and Redis."""
