@@ -137,7 +137,7 @@ class Running:
     def start(self, process: Process) -> None:
         """Start one process in the background, in a session of its own, its output in a file."""
         with self._output(process.name).open("ab") as output:
-            self.children[process.name] = subprocess.Popen(
+            self.children[process.name] = subprocess.Popen[bytes](
                 process.argv,
                 cwd=process.cwd or "/",
                 env=_environment(process),
@@ -188,6 +188,7 @@ def make(instance: Instance, place: Ground) -> None:
         _folder(Path(extra), instance.account, place)
     for file in (*instance.files, *instance.live_files):
         path = Path(file.path)
+        path.parent.mkdir(exist_ok=True)
         path.write_text(file.content, "utf-8")
         path.chmod(file.mode)
         own(path, instance.account)

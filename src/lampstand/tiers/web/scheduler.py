@@ -11,6 +11,7 @@ or the machine slept, what was missed in the last three hours runs once.
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -74,11 +75,6 @@ def missed_or_due(jobs: Mapping[str, Job], last: datetime, now: datetime) -> lis
     return [job for job in jobs.values() if any(job.due(moment) for moment in moments)]
 
 
-def _unblock_signals() -> None:
-    """Undoes in the child what `Scheduler.run` does: a job that inherited the mask could not be ended politely."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
 class Run:
     """One run of a job, in a process group of its own."""
 
@@ -87,9 +83,7 @@ class Run:
         self.job = job
         self.began = time.monotonic()
         self._ended_at: float | None = None
-        self.child = subprocess.Popen(
-            job.run, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_unblock_signals
-        )
+        self.child = subprocess.Popen(job.run, stdin=subprocess.DEVNULL, process_group=0)
 
     def over(self) -> bool:
         """Whether it has ended; ends it when its time is over. Logs the end once."""
@@ -170,12 +164,15 @@ class Scheduler:
 
     def run(self) -> None:
         """Until SIGTERM and the end of the running jobs."""
-        watched = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-        signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        # Signals arrive as bytes of a pipe. A blocked mask would be simpler, but the jobs would inherit it.
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda _number, _frame: None)
         self.load()
         while not (self.stopping and not self.runs):
-            got = signal.sigtimedwait(watched, self.pause(time.time()))
-            self.cycle({got.si_signo} if got else set(), datetime.now(UTC))
+            ready, _, _ = select.select([reader], [], [], self.pause(time.time()))
+            self.cycle(set(os.read(reader, 4096)) if ready else set(), datetime.now(UTC))
 
     def pause(self, now: float) -> float:
         """Seconds to sleep: to the next minute, or shortly while a job may have to be ended."""

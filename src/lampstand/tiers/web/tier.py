@@ -7,7 +7,7 @@ from pathlib import Path
 from signal import SIGHUP, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH
 from urllib.parse import quote
 
-from lampstand.errors import Finding, LampstandError, SiteFileError
+from lampstand.errors import LampstandError
 from lampstand.site import Job, Site
 from lampstand.site.schedule import parse_schedule
 from lampstand.tiers.templates import add_filter, render
@@ -30,6 +30,8 @@ LEAST_SERVERS = 4
 KEEP_ALIVE = 90
 """Seconds an idle connection is kept: longer than the balancer keeps one (nginx's default is 60), so that it is never
 Apache that closes a connection on which a request is just arriving."""
+PHP_HEADER_LIMIT = 16_000
+"""Bytes: mod_proxy_fcgi leaves out a longer header and says so in its log only (AH02536); an error is better."""
 REQUEST_LEAST = 300
 """A request may take at least so many seconds before its process is ended as hung."""
 
@@ -57,8 +59,7 @@ for _filter in (
 def expand(context: Context) -> Iterable[Instance]:
     """The web servers, then the workers, then the scheduler when there are jobs.
 
-    Raises SiteFileError for a Python or Perl application without an entry, LampstandError for a name that cannot be
-    written into a configuration file or a secret without a value.
+    Raises LampstandError for a path that cannot be written into a configuration file and for a secret without a value.
     """
     web = context.site.web
     for index in range(1, web.servers + context.surge + 1):
@@ -69,20 +70,8 @@ def expand(context: Context) -> Iterable[Instance]:
 
 
 def entry(site: Site) -> str:
-    """What is started: the site file's `app.entry`, or what is usual in the language."""
-    found = site.app.entry or {"php": "index.php", "perl": "app.psgi"}.get(site.app.runtime)
-    if found is None:
-        raise SiteFileError(
-            [
-                Finding(
-                    "a Python application needs an entry",
-                    "lampstand.yaml",
-                    key="app.entry",
-                    mend="write `entry: MODULE:NAME`, such as `entry: shop.wsgi:application`",
-                )
-            ]
-        )
-    return found
+    """What is started: `app.entry`, which the site file must have for Python and Perl; PHP has a usual one."""
+    return site.app.entry or "index.php"
 
 
 def request_seconds(site: Site) -> int:
@@ -123,6 +112,7 @@ def _web(context: Context, name: str, index: int) -> Instance:
         release=context.release_of(name),
         memory=site.web.memory,
         index=index,
+        slow_start=site.web.slow_start,
     )
 
 
@@ -153,7 +143,7 @@ def _apache(context: Context, name: str) -> tuple[Process, File]:
         timeout=math.ceil(site.balancer.timeouts.read) + 5,
         keep_alive=KEEP_ALIVE,
         drain=math.ceil(site.web.drain_seconds),
-        header_limit=site.balancer.header_limit,
+        header_limit=min(site.balancer.header_limit, PHP_HEADER_LIMIT) if php else site.balancer.header_limit,
         body_limit=site.balancer.body_limit,
         trusted=trusted_networks(address),
         mime_types=context.engines.mime_types.path,
@@ -240,6 +230,7 @@ def _python(context: Context, name: str, environment: dict[str, str]) -> tuple[P
             run=context.placement.folder(name, "run"),
             release=release,
             entry=entry(site),
+            header_limit=site.balancer.header_limit,
             interface=f"{release}/{TOOLS}/interface",
             processes=site.web.processes,
             threads=site.web.threads,
