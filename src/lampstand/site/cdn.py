@@ -227,7 +227,10 @@ class Cdn(Model):
         "query: {drop: [utm_*, fbclid]}",
     )
     stale_while_revalidate: Duration = option(
-        10.0, "How long an old answer is given while a new one is fetched.", "stale_while_revalidate: 1m"
+        0.0,
+        "How long an old answer is given while a new one is fetched, where the application does not say; by default "
+        "an old answer is checked first.",
+        "stale_while_revalidate: 1m",
     )
     stale_if_error: Duration = option(
         86_400.0, "How long an old answer is given while the application fails.", "stale_if_error: 1h"

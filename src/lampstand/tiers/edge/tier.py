@@ -13,6 +13,8 @@ _OVERHEAD = 48 * 2**20
 """Bytes an edge uses besides what it keeps: threads, workspaces, the log in shared memory."""
 
 _PARAMETERS: tuple[tuple[str, str], ...] = (
+    # VCL is compiled at each start. It spends its time in the library of regular expressions, so -O1 loses nothing.
+    ("cc_command", "exec gcc -O1 -fpic -shared -pthread -o %o %s"),
     ("default_ttl", "0"),  # nothing is fresh that does not say so; rules.py decides on guesses
     ("default_grace", "0"),
     ("shortlived", "0"),  # short-lived answers belong to the bounded storage too
@@ -72,7 +74,6 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
         account=ACCOUNT,
         stop_seconds=5.0,
         reload=("/bin/sh", reload, engines.varnishadm.path, workdir, vcl),
-        check=(engines.varnishd.path, "-C", "-f", vcl),
     )
     backends = tuple(_backends(context, edge))
     text = edge_vcl(site, name, backends, token_file=token, purgers=site.cdn.purge.allow)

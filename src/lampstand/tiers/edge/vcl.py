@@ -9,7 +9,7 @@ from lampstand.site.cdn import glob_regex
 from lampstand.tiers.edge.rules import MAX_SORTED, STATIC_FILES, Behaviour, behaviours
 from lampstand.tiers.templates import add_filter, render
 
-PROBE_PATH = "/.lampstand/alive"
+PROBE_PATH = "/.lampstand/health"
 """What a balancer answers 200 without asking anybody."""
 
 OWN_PATH = "/.lampstand/edge"
@@ -91,7 +91,8 @@ def edge_vcl(
         rules=[_rule_text(i, b) for i, b in enumerate(many)],
         queries=_queries(many),
         coalesce=site.cdn.coalesce,
-        retries=site.cdn.retries,
+        # Another balancer is asked, not the same one twice.
+        retries=min(site.cdn.retries, site.balancer.servers - 1),
         max_object=site.cdn.max_object,
         max_sorted=MAX_SORTED,
         url_limit=_URL_LIMIT,
@@ -210,13 +211,9 @@ def _response_lines(rule: Behaviour) -> list[str]:
         )
         lines.append(f'    var.set_int("lifetime", {int(rule.ttl)});')
         lines.append("}")
-    if rule.name == STATIC_FILES:
-        lines.append("if (beresp.http.X-Lampstand-Static) {")
-        lines.append('    var.set("share", "1");')
-        lines.append("}")
     tags = " ".join(rule.tags) or ("static" if rule.name == STATIC_FILES else "")
     if tags:
-        lines.append(f"set beresp.http.Surrogate-Key = beresp.http.Surrogate-Key + {vcl_string(' ' + tags)};")
+        lines.append(f'var.set("tags", {vcl_string(" " + tags)});')
     return lines
 
 
