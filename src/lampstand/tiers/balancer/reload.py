@@ -2,9 +2,9 @@
 
 nginx reloads on SIGHUP (https://nginx.org/en/docs/control.html): the master reads the files and starts new workers;
 100 ms later it tells the old ones to finish, and until then both take connections. Its workers say what they are in
-their titles: `nginx: worker process` once they serve (set after ngx_worker_process_init), then `… is shutting down` from the
-moment they take no new connection. So the state is read from /proc, and as soon as a new worker serves, the old ones
-are told to finish directly. A reload is effective after some 10 ms instead of 110.
+their titles: `nginx: worker process` once they serve (set after ngx_worker_process_init), then `… is shutting down`
+from the moment they take no new connection. So the state is read from /proc, and as soon as a new worker serves, the
+old ones are told to finish directly. A reload is effective after some 10 ms instead of 110.
 
 Which connections end: none, when `drop_old_connections` is false: old workers serve what they have, until it ends by
 itself or `worker_shutdown_timeout` passes. With true, all that the routes before it made: the workers that made them
@@ -54,9 +54,12 @@ async def reload_nginx(master: int, *, drop_old_connections: bool = False, deadl
     One reload at a time: the caller sees to that.
     """
     end = time.monotonic() + deadline
-    before = workers(master)
-    old = before.serving | before.leaving
     try:
+        # A master that is only just starting has not said yet what SIGHUP means to it, and would die of one.
+        while not (before := workers(master)).serving:
+            os.kill(master, 0)
+            await _pause(end, "does not start to serve; its error log says why")
+        old = before.serving | before.leaving
         os.kill(master, signal.SIGHUP)
         while not workers(master).serving - old:
             await _pause(end, "did not take its configuration; its error log says why")

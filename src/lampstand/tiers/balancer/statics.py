@@ -1,5 +1,6 @@
 """Which URLs nginx answers by itself, and from which folders. Pure."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,8 +36,8 @@ def files(site: Site) -> tuple[Files, ...]:
     ]
     below_root = [p for static in site.app.static if static.folder is None for p in static.match]
     if site.app.runtime != "php" and site.app.root == ".":
-        # The document root of such an application is where its sources lie. Only what names a folder is meant.
-        below_root = [p for p in below_root if p.startswith("/") and "/" in p.strip("/*")]
+        # The document root of such an application is where its sources lie: no ending alone opens it.
+        below_root = [p for p in below_root if _names_something(p)]
     if below_root:
         own.append(Files(patterns_regex(tuple(below_root)), _folder(site.app.root), "$uri"))
     return tuple(own)
@@ -76,6 +77,12 @@ def _mapped(static: Static, folder: str) -> Iterable[Files]:
         folder_of_url, _, name = pattern.rpartition("/")
         lead, rest = (before, star + after) if star else (f"{folder_of_url}/", name)
         yield Files(f"^{glob_regex(lead)}(?<file>{glob_regex(rest)})$", _folder(folder), "/$file")
+
+
+def _names_something(pattern: str) -> bool:
+    """Whether a pattern names a folder (`/docs/*`) or one file (`/robots.txt`)."""
+    before = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    return pattern.startswith("/") and (before == pattern or before.count("/") > 1)
 
 
 def _folder(folder: str) -> str:

@@ -1,0 +1,218 @@
+"""What the tests of the balancer talk to and talk with: a web server that tells what it was asked, and a raw client."""
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+from lampstand.tiers.balancer import live
+from lampstand.tiers.balancer.live import Server
+from lampstand.tiers.balancer.tier import ROUTES
+from lampstand.topology import Instance
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that reached a backend."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    connection: tuple[str, int]
+    """Address and port of the other side: the same for all requests of one connection."""
+    nth: int
+    """Which request of its connection it was, from 1."""
+
+
+@dataclass
+class Backend:
+    """A web server whose answers the path of the request asks for:
+
+    /echo              JSON of what was asked
+    /die               the connection is closed without an answer
+    /slow?seconds=N    `slow`, after N seconds
+    /status?code=N     an answer with that status
+    /header?bytes=N    an answer with a header of N bytes
+    /events            one server-sent event, and then nothing until the client leaves
+    /socket            the connection is upgraded, and bytes come back in upper case
+    """
+
+    name: str
+    port: int
+    asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def server(self) -> Server:
+        return Server(self.name, "127.0.0.1", self.port)
+
+    def paths(self, method: str | None = None) -> list[str]:
+        """The paths that were asked for, in order."""
+        return [a.path for a in self.asked if method in (None, a.method)]
+
+
+@contextlib.contextmanager
+def backend(name: str = "web-1") -> Iterator[Backend]:
+    """A running Backend on a free port."""
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        made = server.backend = Backend(name, server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield made
+        finally:
+            server.shutdown()
+            server.end_connections()
+            thread.join(10)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+    backend: Backend
+
+    def __init__(self, *args: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        """A server that is gone has no connection."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+    nth = 0
+    protocols: ClassVar[tuple[str, ...]] = ("websocket",)
+
+    def _answer(self) -> None:
+        self.nth += 1
+        url = urlsplit(self.path)
+        query = {k: v[0] for k, v in parse_qs(url.query).items()}
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        asked = Asked(self.command, self.path, headers, body, self.client_address, self.nth)
+        self.server.backend.asked.append(asked)
+        match url.path:
+            case "/die":
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            case "/slow":
+                time.sleep(float(query["seconds"]))
+                self._send(200, b"slow")
+            case "/status":
+                self._send(int(query["code"]), b"as you asked")
+            case "/header":
+                self._send(200, b"big", {"X-Big": "x" * int(query["bytes"])})
+            case "/events":
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                self.wfile.write(b"data: first\n\n")
+                self.close_connection = True
+                self.rfile.read(1)
+            case "/socket":
+                self.send_response(101)
+                self.send_header("Upgrade", "websocket")
+                self.send_header("Connection", "Upgrade")
+                self.end_headers()
+                self.close_connection = True
+                while data := self.connection.recv(1000):
+                    self.connection.sendall(data.upper())
+            case _:
+                told = {
+                    "server": self.server.backend.name, "method": asked.method, "path": asked.path,
+                    "headers": asked.headers, "body": len(body), "nth": asked.nth,
+                }  # fmt: skip
+                self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
+        """Quiet."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the balancer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; several values are joined."""
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(
+    port: int,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    seconds: float = 10.0,
+) -> Answer:
+    """One request over a connection of its own; the path is sent as it is written."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)) as connection:
+        return ask_over(connection, path, method, headers, body)
+
+
+def ask_over(
+    connection: http.client.HTTPConnection,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answer:
+    """One request over a connection that may live on."""
+    connection.request(method, path, body, dict(headers or {}))
+    answer = connection.getresponse()
+    found: dict[str, str] = {}
+    for name, value in answer.getheaders():
+        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+    return Answer(answer.status, found, answer.read())
+
+
+def route(instance: Instance, text: str, file: str = ROUTES) -> None:
+    """Write a live file of an instance that is about to start, or to be reloaded."""
+    path = next(Path(f.path) for f in instance.live_files if f.path.endswith(file))
+    path.write_text(text)
+
+
+def routed_to(*backends: Backend) -> Callable[[], str]:
+    """The text of the routes to these backends."""
+    return lambda: live.web_routes([b.server for b in backends])
