@@ -36,10 +36,16 @@ class DatabaseFacts:
     """
 
     answered: bool
+    failure: Literal["", "refused", "hung", "full", "denied", "other"] = ""
+    """How it did not answer: nobody listens, no answer in time, too many connections, wrong account, anything else."""
     read_only: bool | None = None
     server_id: int | None = None
     gtid_current_pos: str = ""
     gtid_binlog_pos: str = ""
+    gtid_binlog_state: str = ""
+    """The newest transaction of every server id in its binary logs: what its history contains."""
+    term: int | None = None
+    """The highest term in `lampstand.terms`: every promotion begins one, so a higher term is a newer history."""
     gtid_slave_pos: str = ""
     gtid_io_pos: str = ""
     """Highest transaction received into the relay log (SHOW SLAVE STATUS, Gtid_IO_Pos)."""
@@ -51,6 +57,10 @@ class DatabaseFacts:
     last_sql_error: str = ""
     lag_seconds: float | None = None
     """Seconds a heartbeat row written on the primary took to be readable here; None when unknown."""
+    write_failure: Literal["", "blocked", "read-only", "disk-full", "other"] = ""
+    """Why the heartbeat could not be written, on the primary: no acknowledgement or a lock in time, …"""
+    write_error: str = ""
+    """The same as one line."""
     semi_sync_master: bool | None = None
     semi_sync_slave: bool | None = None
     semi_sync_clients: int | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lampstand.observed import Observed
-from lampstand.topology import Instance, Topology
+from lampstand.topology import File, Instance, Topology
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Memory:
     """Kind (`database`, `cache`, `sessions`) -> name of the instance that is the primary, once one was chosen."""
     known: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Kind -> every server that may hold an acknowledged write (it acknowledged since the last reseed)."""
+    terms: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Kind -> number of its promotions so far; every new primary writes its own into its data first."""
     intents: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     """Kind -> facts of a recovery under way (`step`, `candidate`, `old_primary`, …): how one resumes after a kill."""
     held: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -80,8 +82,13 @@ class Hands(Protocol):
         """A generated secret by name."""
         ...
 
-    async def route(self) -> None:
-        """Write the route files from the current memory and health, and have the gateways and balancers reload them."""
+    async def route(self, *, drop_old: bool = False) -> None:
+        """Write the route files from the current memory and health, and have the gateways and balancers reload them;
+        effective when it returns. `drop_old` also ends connections that a gateway made by the routes before."""
+        ...
+
+    def write_live(self, instance: Instance, file: File) -> None:
+        """Replace a live file of an instance; it is read at the instance's next start or reload."""
         ...
 
     def remember(self, **changes: object) -> None:

@@ -9,6 +9,7 @@ from pymysql.converters import escape_string
 
 from lampstand.errors import LampstandError
 from lampstand.tiers.database import accounts
+from lampstand.tiers.database.replication import APPLIERS
 from lampstand.tiers.templates import add_filter, render
 from lampstand.topology import Context, File, Instance, Preparation, Probe, Process
 
@@ -76,6 +77,7 @@ def _server(context: Context, index: int) -> Instance:
         pool=buffer_pool(database.memory),
         connections=database.max_connections,
         reserved=RESERVED_CONNECTIONS,
+        appliers=APPLIERS,
         settings=database.settings,
     )
     passwords = {account: context.secrets[secret] for account, secret in accounts.SECRET_OF.items()}
