@@ -9,42 +9,17 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lampstand.engines import discover
 from lampstand.site import Site
 from lampstand.topology import SECRETS, Context, Folder, Instance, Process
-
-T = TypeVar("T")
-
-
-def eventually(ask: Callable[[], T], seconds: float = 15.0, pause: float = 0.02) -> T:
-    """The first true answer of `ask`. OSError and AssertionError count as not yet; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while True:
-        try:
-            if last := ask():
-                return last
-        except (OSError, AssertionError) as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s; last: {last!r}")
-        time.sleep(pause)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.support import free_port
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """One tiny application in the three languages, for the tests of the web tier. Each answers:
 
-/                JSON: scheme, client, request id, method, path, body length, environment
+/                JSON: scheme, client, request id, method, URI, body length, environment
 /slow?seconds=N  `slow`, after N seconds
 /error           an exception of the language
 /session?add=X   PHP: the session's list after adding X
@@ -12,30 +12,48 @@ from pathlib import Path
 
 PHP = r"""<?php
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
-if (getenv('SLOW_START') && !file_exists(getenv('HOME') . '/started')) { sleep((int) getenv('SLOW_START')); touch(getenv('HOME') . '/started'); }
+$json = function (mixed $value): void { header('Content-Type: application/json'); echo json_encode($value); };
 switch ($path) {
-case '/slow': usleep((int) ($_GET['seconds'] * 1e6)); echo 'slow'; break;
-case '/error': throw new RuntimeException('this page is broken');
-case '/header': header('X-Big: ' . str_repeat('x', (int) $_GET['bytes'])); echo 'big'; break;
-case '/session': session_start(); $_SESSION['list'][] = $_GET['add']; header('Content-Type: application/json'); echo json_encode($_SESSION['list']); break;
+case '/slow':
+    touch(getenv('HOME') . '/slow');
+    usleep((int) ($_GET['seconds'] * 1e6));
+    echo 'slow';
+    break;
+case '/error':
+    throw new RuntimeException('this page is broken');
+case '/header':
+    header('X-Big: ' . str_repeat('x', (int) $_GET['bytes']));
+    echo 'big';
+    break;
+case '/session':
+    session_start();
+    $_SESSION['list'][] = $_GET['add'];
+    $json($_SESSION['list']);
+    break;
 case '/events':
-    header('Content-Type: text/event-stream'); header('X-Accel-Buffering: no');
-    for ($i = 0; $i < 3; $i++) { echo "data: $i\n\n"; while (ob_get_level()) ob_end_flush(); flush(); usleep(500000); }
+    header('Content-Type: text/event-stream');
+    while (ob_get_level()) ob_end_flush();
+    for ($i = 0; $i < 3; $i++) { echo "data: $i\n\n"; flush(); usleep(500000); }
     break;
 default:
-    header('Content-Type: application/json');
-    echo json_encode([
-        'scheme' => ($_SERVER['HTTPS'] ?? '') === 'on' ? 'https' : 'http', 'client' => $_SERVER['REMOTE_ADDR'],
-        'request_id' => $_SERVER['HTTP_X_REQUEST_ID'] ?? null, 'method' => $_SERVER['REQUEST_METHOD'], 'path' => $path,
-        'uri' => $_SERVER['REQUEST_URI'], 'body' => strlen(file_get_contents('php://input')),
-        'authorization' => $_SERVER['HTTP_AUTHORIZATION'] ?? null, 'forwarded_for' => $_SERVER['HTTP_X_FORWARDED_FOR'] ?? null,
-        'env' => getenv(), 'pid' => getmypid(), 'ini' => ini_get_all(null, false),
+    $json([
+        'scheme' => ($_SERVER['HTTPS'] ?? '') === 'on' ? 'https' : 'http',
+        'client' => $_SERVER['REMOTE_ADDR'],
+        'request_id' => $_SERVER['HTTP_X_REQUEST_ID'] ?? null,
+        'method' => $_SERVER['REQUEST_METHOD'],
+        'uri' => $_SERVER['REQUEST_URI'],
+        'body' => strlen(file_get_contents('php://input')),
+        'authorization' => $_SERVER['HTTP_AUTHORIZATION'] ?? null,
+        'forwarded_for' => $_SERVER['HTTP_X_FORWARDED_FOR'] ?? null,
+        'server' => $_SERVER,
+        'env' => getenv(),
+        'ini' => ini_get_all(null, false),
     ]);
 }
 """
 
 WSGI = r"""
-import json, os, sys, time
+import json, os, time
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -48,6 +66,7 @@ def application(environ, start_response):
     path, query = environ["PATH_INFO"], parse_qs(environ["QUERY_STRING"])
     kind, headers, body = "text/plain", [], None
     if path == "/slow":
+        Path(os.environ["HOME"], "slow").touch()
         time.sleep(float(query["seconds"][0]))
         body = [b"slow"]
     elif path == "/error":
@@ -64,10 +83,10 @@ def application(environ, start_response):
         kind = "application/json"
         body = [json.dumps({
             "scheme": environ["wsgi.url_scheme"], "client": environ["REMOTE_ADDR"],
-            "request_id": environ.get("HTTP_X_REQUEST_ID"), "method": environ["REQUEST_METHOD"], "path": path,
+            "request_id": environ.get("HTTP_X_REQUEST_ID"), "method": environ["REQUEST_METHOD"],
             "uri": environ.get("RAW_URI"), "body": len(environ["wsgi.input"].read()),
             "authorization": environ.get("HTTP_AUTHORIZATION"), "forwarded_for": environ.get("HTTP_X_FORWARDED_FOR"),
-            "env": dict(os.environ), "pid": os.getpid(),
+            "env": dict(os.environ)
         }).encode()]
     start_response("200 OK", [("Content-Type", kind), *headers])
     return body
@@ -98,6 +117,7 @@ async def app(scope, receive, send):
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
     kind, extra, parts = "text/plain", [], None
     if path == "/slow":
+        open(os.environ["HOME"] + "/slow", "w").close()
         await asyncio.sleep(float(query["seconds"][0]))
         parts = [b"slow"]
     elif path == "/error":
@@ -110,9 +130,9 @@ async def app(scope, receive, send):
         kind = "application/json"
         parts = [json.dumps({
             "scheme": scope["scheme"], "client": scope["client"][0], "request_id": headers.get("x-request-id"),
-            "method": scope["method"], "path": path, "uri": scope["raw_path"].decode(), "body": size,
+            "method": scope["method"], "uri": scope["raw_path"].decode(), "body": size,
             "authorization": headers.get("authorization"), "forwarded_for": headers.get("x-forwarded-for"),
-            "env": dict(os.environ), "pid": os.getpid(),
+            "env": dict(os.environ)
         }).encode()]
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind.encode()), *extra]})
     for part in parts:
@@ -135,9 +155,15 @@ sub {
     my $env = shift;
     my $request = Plack::Request->new($env);
     my $path = $env->{PATH_INFO};
-    if ($path eq '/slow') { Time::HiRes::sleep($request->param('seconds')); return [200, ['Content-Type' => 'text/plain'], ['slow']] }
+    if ($path eq '/slow') {
+        open my $mark, '>', "$ENV{HOME}/slow" or die $!;
+        Time::HiRes::sleep($request->param('seconds'));
+        return [200, ['Content-Type' => 'text/plain'], ['slow']];
+    }
     die "this page is broken\n" if $path eq '/error';
-    return [200, ['Content-Type' => 'text/plain', 'X-Big' => 'x' x $request->param('bytes')], ['big']] if $path eq '/header';
+    if ($path eq '/header') {
+        return [200, ['Content-Type' => 'text/plain', 'X-Big' => 'x' x $request->param('bytes')], ['big']];
+    }
     if ($path eq '/events') {
         return sub {
             my $writer = shift->([200, ['Content-Type' => 'text/event-stream']]);
@@ -147,8 +173,8 @@ sub {
     }
     my %answer = (
         scheme => $env->{'psgi.url_scheme'}, client => $env->{REMOTE_ADDR}, request_id => $env->{HTTP_X_REQUEST_ID},
-        method => $env->{REQUEST_METHOD}, path => $path, uri => $env->{REQUEST_URI}, body => length($request->content),
-        authorization => $env->{HTTP_AUTHORIZATION}, forwarded_for => $env->{HTTP_X_FORWARDED_FOR}, env => {%ENV}, pid => $$,
+        method => $env->{REQUEST_METHOD}, uri => $env->{REQUEST_URI}, body => length($request->content),
+        authorization => $env->{HTTP_AUTHORIZATION}, forwarded_for => $env->{HTTP_X_FORWARDED_FOR}, env => {%ENV},
     );
     return [200, ['Content-Type' => 'application/json'], [JSON::PP->new->latin1->encode(\%answer)]];
 };

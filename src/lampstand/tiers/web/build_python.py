@@ -50,7 +50,7 @@ def read_requirements(folder: Path) -> str:
     """
     source = folder / "requirements.txt"
     if source.exists():
-        text = _with_includes(source, set())
+        text = _with_includes(source.resolve(), set())
         if match := _EDITABLE.search(text):
             raise LampstandError(
                 f"requirements.txt asks for an editable package ({match[0].strip()}), which would point to a folder "
@@ -89,7 +89,7 @@ def _with_includes(source: Path, seen: set[Path]) -> str:
         text = source.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LampstandError(f"cannot be read ({error})", str(source), "mend it or leave it out") from error
-    included = (source.parent / name for name in _INCLUDE.findall(text) if "://" not in name)
+    included = ((source.parent / name).resolve() for name in _INCLUDE.findall(text) if "://" not in name)
     return text + "".join(_with_includes(path, seen) for path in included if path not in seen)
 
 

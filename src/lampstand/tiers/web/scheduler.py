@@ -126,7 +126,7 @@ class Scheduler:
         try:
             with open(self.path, encoding="utf-8") as file:
                 self.jobs = {name: Job.read(name, value) for name, value in json.load(file).items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             say(f"cannot read {self.path}: {error!r}")
             return
         say(f"{len(self.jobs)} jobs: {', '.join(sorted(self.jobs))}")

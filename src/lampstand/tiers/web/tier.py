@@ -235,7 +235,8 @@ def _python(context: Context, name: str, environment: dict[str, str]) -> tuple[P
             processes=site.web.processes,
             threads=site.web.threads,
             max_requests=site.web.max_requests,
-            request_timeout=request_seconds(site),
+            # Loading the application counts too.
+            request_timeout=max(request_seconds(site), math.ceil(site.app.start_timeout)),
             drain=math.ceil(site.web.drain_seconds),
         ),
         on_change="reload",
