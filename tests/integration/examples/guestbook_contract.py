@@ -9,6 +9,7 @@ import hashlib
 import re
 import secrets
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -407,3 +408,29 @@ def check_older_messages_are_a_page_away(site: Guestbook) -> None:
 CHECKS: list[Callable[[Guestbook], None]] = [
     check for name, check in list(globals().items()) if name.startswith("check_")
 ]
+
+
+def main(arguments: list[str]) -> int:
+    """Runs every check against a site that is already there; prints one line each."""
+    if len(arguments) not in {2, 3}:
+        print(
+            "usage: python -m tests.integration.examples.guestbook_contract BASE_URL php|python|perl [CA_FILE]"
+        )
+        return 2
+    base_url, language, *authority = arguments
+    site = Guestbook(base_url.rstrip("/"), language, verify=authority[0] if authority else True)
+    failed = 0
+    for check in CHECKS:
+        try:
+            check(site)
+        except (AssertionError, httpx.HTTPError, LookupError, ValueError) as error:
+            failed += 1
+            print(f"FAILED {check.__name__}: {type(error).__name__}: {str(error)[:1000]}")
+        else:
+            print(f"ok     {check.__name__}")
+    print(f"{len(CHECKS)} checks, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -229,7 +229,7 @@ def start_php(
         f'php_value[session.save_path] = "tcp://127.0.0.1:{engines.sessions.port}?auth={quoted}&database={number}"\n'
         "php_admin_value[upload_max_filesize] = 8M\nphp_admin_value[post_max_size] = 16M\n"
     )
-    modules = "mpm_event authz_core dir mime proxy proxy_fcgi setenvif"
+    modules = "mpm_event authz_core dir mime proxy proxy_fcgi rewrite setenvif"
     loads = "".join(
         f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in modules.split()
     )
@@ -239,7 +239,8 @@ def start_php(
         f"ErrorLog {run / 'apache.log'}\nTypesConfig /etc/mime.types\nDocumentRoot {document_root}\n"
         "DirectoryIndex index.php\nKeepAlive On\nMaxRequestWorkers 32\nThreadsPerChild 16\nServerLimit 2\n"
         f"DefaultRuntimeDir {run}\nMutex file:{run}\n"
-        f"<Directory {document_root}>\n  Require all granted\n  FallbackResource /index.php\n</Directory>\n"
+        f"<Directory {document_root}>\n  AllowOverride All Nonfatal=Unknown\n  Require all granted\n"
+        "  FallbackResource /index.php\n</Directory>\n"
         f'<FilesMatch "\\.php$">\n  SetHandler "proxy:unix:{run / "fpm.sock"}|fcgi://localhost/"\n</FilesMatch>\n'
         '<Proxy "fcgi://localhost/">\n  ProxySet flushpackets=on timeout=60\n</Proxy>\n'
     )
