@@ -3,8 +3,8 @@
 #
 # Debian's server packages start a service of the system and start it again at every boot. Lampstand runs its own
 # processes, and a second nginx on port 80 is a surprise nobody asked for. So, for services that were not on this
-# machine before: a temporary policy-rc.d (the mechanism of Debian Policy 9.3.3) refuses the start, and systemd's unit
-# is disabled afterwards. Services that were here before are restarted by their upgrades as always, and a policy-rc.d
+# machine before: a temporary policy-rc.d (the mechanism of Debian Policy 9.3.3) refuses the start, and the unit
+# (systemd or init.d) is disabled afterwards. Services that were here before are restarted by their upgrades as always, and a policy-rc.d
 # that is here already stays in force untouched. `systemctl enable --now nginx` brings the system's own back.
 set -eu
 [ "$(id -u)" = 0 ] || { echo "install.sh: must run as root" >&2; exit 1; }
@@ -57,16 +57,16 @@ if ! get "$@"; then
 fi
 
 services > "$work/after"
-if command -v systemctl > /dev/null; then
-  for unit in $(comm -13 "$work/before" "$work/after"); do
-    case $unit in *@ | *@.*) continue ;; esac
-    if [ -d /run/systemd/system ]; then
-      systemctl --quiet disable --now "$unit" 2> /dev/null || true
-    else
-      systemctl --quiet disable "$unit" 2> /dev/null || true
-    fi
-  done
-fi
+for unit in $(comm -13 "$work/before" "$work/after"); do
+  case $unit in *@ | *@.*) continue ;; esac # templates run nothing by themselves
+  if command -v systemctl > /dev/null; then
+    now=
+    [ ! -d /run/systemd/system ] || now=--now
+    systemctl --quiet disable $now "$unit" 2> /dev/null || true
+  elif [ -e "/etc/init.d/$unit" ]; then
+    update-rc.d "$unit" disable
+  fi
+done
 
 # mariadb-server would make this account; mariadb-server-core alone does not.
 if command -v mariadbd > /dev/null && ! getent passwd mysql > /dev/null; then
