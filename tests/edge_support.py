@@ -149,17 +149,14 @@ class Origin:
             await writer.drain()
             return False
         self.requests[path].append(request)
+        number = len(self.requests[path])
         answer = self._scripts.get(path, lambda _: Answer(404, [("Cache-Control", "no-store")]))(request)
-        while answer.gate is not None and not answer.gate.is_set():
-            await asyncio.sleep(0.002)
+        if answer.gate is not None:
+            await asyncio.to_thread(answer.gate.wait, 30)
         if answer.close:
             return False
-        body = (
-            answer.body
-            if answer.body is not None
-            else f"answer {len(self.requests[path])} to {path}\n".encode()
-        )
-        headers = [*answer.headers, ("X-Answer", str(len(self.requests[path])))]
+        body = answer.body if answer.body is not None else f"answer {number} to {path}\n".encode()
+        headers = [*answer.headers, ("X-Answer", str(number))]
         names = {n.lower() for n, _ in headers}
         if answer.date and "date" not in names:
             headers.append(("Date", http_date()))

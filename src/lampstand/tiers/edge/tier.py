@@ -110,6 +110,7 @@ def _backends(context: Context, edge: Edge) -> Iterable[Backend]:
     for number in range(1, context.site.balancer.servers + 1):
         balancer = f"balancer-{number}"
         yield Backend(f"balancer_{number}", balancer, *placement.reach(balancer, "http"), "origin")
+        yield Backend(f"balancer_{number}_anyway", balancer, *placement.reach(balancer, "unsafe"), "anyway")
         yield Backend(f"balancer_{number}_unsafe", balancer, *placement.reach(balancer, "unsafe"), "unsafe")
 
 

@@ -21,6 +21,9 @@ _HEURISTIC_MAX = 3600
 _NEGATIVE_TTL = 5
 """Seconds that a missing page is remembered, so that a wave of requests for it does not reach the application."""
 
+_ANYWAY_TIMEOUT = 5.0
+"""Seconds that a balancer gets whose probes fail, while there is nobody else to ask."""
+
 _URL_LIMIT = 8192
 """Bytes of a request target (RFC 9110 section 4.1 recommends at least 8000)."""
 
@@ -52,7 +55,7 @@ class Backend:
     host: str
     port: int
     group: str
-    """`origin`, `unsafe` or `shield`."""
+    """`origin`, `unsafe`, `anyway` (tried without a probe) or `shield`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def edge_vcl(
         connect_timeout=timeouts.connect,
         # The balancer's own limit comes first, so that its answer is seen and not a closed connection.
         read_timeout=timeouts.read + 5.0,
+        anyway_timeout=_ANYWAY_TIMEOUT,
         rules=[_rule_text(i, b) for i, b in enumerate(many)],
         queries=_queries(many),
         coalesce=site.cdn.coalesce,
