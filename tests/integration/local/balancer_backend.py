@@ -3,7 +3,10 @@
 import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,10 +16,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from lampstand.tiers.balancer import live
+from lampstand.engines import discover
 from lampstand.tiers.balancer.live import Server
 from lampstand.tiers.balancer.tier import ROUTES
 from lampstand.topology import Instance
+from tests.support import eventually, free_port
 
 
 @dataclass(frozen=True)
@@ -208,11 +212,36 @@ def ask_over(
 
 
 def route(instance: Instance, text: str, file: str = ROUTES) -> None:
-    """Write a live file of an instance that is about to start, or to be reloaded."""
-    path = next(Path(f.path) for f in instance.live_files if f.path.endswith(file))
-    path.write_text(text)
+    """Replace a live file of an instance; it counts from the next reload on."""
+    next(Path(f.path) for f in instance.live_files if f.path.endswith(file)).write_text(text)
 
 
-def routed_to(*backends: Backend) -> Callable[[], str]:
-    """The text of the routes to these backends."""
-    return lambda: live.web_routes([b.server for b in backends])
+FAST = """daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
+events {{ worker_connections 2048; }}
+http {{
+    log_format method "$request_method";
+    access_log {folder}/access.log method;
+    client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+    uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+    keepalive_requests 100000;
+    server {{ listen 127.0.0.1:{port}; location / {{ default_type text/plain; return 200 "{name}"; }} }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def fast_backend(name: str, folder: Path) -> Iterator[Callable[[], list[str]]]:
+    """An nginx that says its name, for tests under load; yields a function that tells the methods it was asked with.
+    Its port is in `folder/port`."""
+    folder.mkdir()
+    port = free_port()
+    (folder / "port").write_text(str(port))
+    (folder / "nginx.conf").write_text(FAST.format(folder=folder, port=port, name=name))
+    nginx = discover().nginx.path
+    argv = (nginx, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf")
+    with subprocess.Popen(argv, start_new_session=True) as process:
+        try:
+            eventually(lambda: ask(port, "/").status == 200)
+            yield lambda: (folder / "access.log").read_text().split()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
