@@ -4,8 +4,9 @@
 # Debian's server packages start a service of the system and start it again at every boot. Lampstand runs its own
 # processes, and a second nginx on port 80 is a surprise nobody asked for. So, for services that were not on this
 # machine before: a temporary policy-rc.d (the mechanism of Debian Policy 9.3.3) refuses the start, and the unit
-# (systemd or init.d) is disabled afterwards. Services that were here before are restarted by their upgrades as always, and a policy-rc.d
-# that is here already stays in force untouched. `systemctl enable --now nginx` brings the system's own back.
+# (systemd or init.d) is disabled afterwards. Services that were here before are restarted by their upgrades as always,
+# and a policy-rc.d that is here already stays in force untouched. `systemctl enable --now nginx` brings the system's own
+# back.
 set -eu
 [ "$(id -u)" = 0 ] || { echo "install.sh: must run as root" >&2; exit 1; }
 [ $# -gt 0 ] || exit 0
