@@ -48,9 +48,6 @@ def _balancer(scope: Scope, subnets: Value) -> Resource:
         "access_logs.s3.enabled": "true",
         "access_logs.s3.prefix": "balancer",
         "idle_timeout.timeout_seconds": str(round(max(timeouts.read, timeouts.send))),
-        # Shorter than nginx's keep-alive, so that it is never nginx that closes first: a POST sent into a
-        # closing connection could not be sent again.
-        "client_keep_alive.seconds": "3600",
         "routing.http.drop_invalid_header_fields.enabled": "true",
         "routing.http.desync_mitigation_mode": "defensive",
         "routing.http.xff_header_processing.mode": "append",

@@ -89,7 +89,8 @@ def check(changes: Sequence[Change], allowed: Collection[str] = ()) -> None:
             "; ".join(
                 f"this {c.loses} ({', '.join(c.causes) or 'no longer in the template'})" for c in found
             ),
-            mend="to do it all the same, name it: " + " ".join(f"--replace {c.name}" for c in found),
+            mend="to do it all the same: lampstand aws apply "
+            + " ".join(f"--replace {c.name}" for c in found),
         )
 
 

@@ -10,7 +10,7 @@ from lampstand.targets.aws.alarms import alarm
 from lampstand.targets.aws.scope import DATABASE_PORT, Scope
 from lampstand.targets.aws.storage import secret_reference
 from lampstand.targets.aws.template import Att, Ref, Resource, Sub, Template, Value, merge, tags
-from lampstand.tiers.web.environment import DATABASE_USER
+from lampstand.tiers.database.accounts import APP
 
 ENGINES: Mapping[str, tuple[str, str]] = {"mariadb": ("10.11", "mariadb10.11"), "mysql": ("8.4", "mysql8.4")}
 """Engine -> version (the same MariaDB as the other targets run) and parameter group family."""
@@ -136,7 +136,7 @@ def _primary(scope: Scope) -> Resource:
             "Engine": scope.aws.database_engine,
             "EngineVersion": version,
             "DBName": scope.site.database.name,
-            "MasterUsername": DATABASE_USER,
+            "MasterUsername": APP,
             # RDS's own managed password excludes read replicas (RDS user guide, "Limitations for Secrets
             # Manager").
             "MasterUserPassword": secret_reference(scope.imported("storage", "DatabaseSecret")),

@@ -33,6 +33,8 @@ class Grant:
     """A global service: no region to bind it to."""
 
 
+_S3 = ("arn:{p}:s3:::{t}*", "arn:{p}:s3:::{t}*/*")
+"""Buckets and what is in them."""
 _ELB = ("arn:{p}:elasticloadbalancing:{r}:{a}:*",)
 _RDS = (
     *("arn:{p}:rds:{r}:{a}:" + f"{kind}:{{s}}-*" for kind in ("db", "subgrp", "pg", "snapshot")),
@@ -76,12 +78,10 @@ TYPES: Mapping[str, tuple[Grant, ...]] = {
                               "PutEncryptionConfiguration GetEncryptionConfiguration "
                               "PutBucketPublicAccessBlock GetBucketPublicAccessBlock "
                               "PutBucketOwnershipControls GetBucketOwnershipControls "
-                              "PutLifecycleConfiguration GetLifecycleConfiguration",
-                              ("arn:{p}:s3:::{t}*",), anywhere=True),
-                        Grant("s3", "PutObject GetObject DeleteObject DeleteObjectVersion "
-                              "AbortMultipartUpload", ("arn:{p}:s3:::{t}*/*",), anywhere=True)),
-    "AWS::S3::BucketPolicy": (Grant("s3", "PutBucketPolicy GetBucketPolicy DeleteBucketPolicy",
-                                    ("arn:{p}:s3:::{t}*",), anywhere=True),),
+                              "PutLifecycleConfiguration GetLifecycleConfiguration PutObject GetObject "
+                              "DeleteObject DeleteObjectVersion AbortMultipartUpload", _S3, anywhere=True),),
+    "AWS::S3::BucketPolicy": (Grant("s3", "PutBucketPolicy GetBucketPolicy DeleteBucketPolicy", _S3,
+                                    anywhere=True),),
     "AWS::ECR::Repository": (Grant("ecr", "CreateRepository DeleteRepository DescribeRepositories "
                                    "PutLifecyclePolicy GetLifecyclePolicy PutImageTagMutability "
                                    "PutImageScanningConfiguration TagResource UntagResource ListTagsForResource "

@@ -73,8 +73,7 @@ def require(results: Sequence[Result]) -> None:
         )
 
 
-# --- what the templates ask for
-# ------------------------------------------------------------------------------------
+# --- what the templates ask for --------------------------------------------------------------------
 
 
 def prefix_list(cloud: Cloud) -> str:
@@ -121,8 +120,7 @@ def looked_up(scope: Scope, cloud: Cloud) -> dict[str, str]:
     return found
 
 
-# --- checks
-# --------------------------------------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------------
 
 
 def _credentials(scope: Scope, cloud: Cloud) -> Iterator[Result]:

@@ -1,12 +1,12 @@
 """Takes stacks away: cancels what is under way, deletes in the right order, and lists what is left and
 what it costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lampstand.errors import LampstandError
 from lampstand.targets.aws import events
-from lampstand.targets.aws.cloud import explained
+from lampstand.targets.aws.cloud import Cloud, error_code, explained
 from lampstand.targets.aws.run import POLL, Operation, Report, Runner, StackFailedError
 from lampstand.targets.aws.stacks import Stack
 
@@ -91,3 +91,32 @@ class Remover:
         history = events.since(runner.cloud, name, operation.since, stack.region)
         reason = "it takes too long" if going else events.sentence(history, name)
         operation.fail(StackFailedError(f"{name} could not be deleted: {reason}"))
+
+
+def delete_kept(cloud: Cloud, kept: Mapping[str, str], repository: str) -> None:
+    """Delete what the stacks of data leave behind: buckets with all versions, secrets, images.
+
+    `kept` are outputs of those stacks: `…Bucket` and `…Secret`.
+    """
+    for name, value in kept.items():
+        if name.endswith("Bucket"):
+            _delete_bucket(cloud, value)
+        else:
+            with explained(f"deleting {name}"):
+                cloud.client("secretsmanager").delete_secret(SecretId=value)
+    with explained("deleting the images"):
+        client = cloud.client("ecr")
+        try:
+            client.delete_repository(repositoryName=repository, force=True)
+        except client.exceptions.ClientError as error:
+            if error_code(error) != "RepositoryNotFoundException":
+                raise
+
+
+def _delete_bucket(cloud: Cloud, bucket: str) -> None:
+    client = cloud.client("s3")
+    with explained(f"emptying {bucket}"):
+        for kind in ("Versions", "DeleteMarkers"):
+            for item in cloud.pages("s3", "list_object_versions", kind, Bucket=bucket):
+                client.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
+        client.delete_bucket(Bucket=bucket)

@@ -99,8 +99,7 @@ class Runner:
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    # --- reading
-    # ---------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------
 
     def describe(self, stack: Stack) -> Mapping[str, Any] | None:
         """What CloudFormation says of a stack; None when it does not exist."""
@@ -117,8 +116,7 @@ class Runner:
         found = self.describe(stack) or {}
         return {str(o["OutputKey"]): str(o["OutputValue"]) for o in found.get("Outputs") or ()}
 
-    # --- change sets
-    # -----------------------------------------------------------------------------------------
+    # --- change sets -------------------------------------------------------------------------------
 
     def change_set(self, stack: Stack, bucket: str | None = None) -> ChangeSet | None:
         """Have CloudFormation work out what would change; None when nothing would.
@@ -167,8 +165,7 @@ class Runner:
         }
         return {k: v for k, v in old.items() if k in stack.template.parameters and k not in self.known}
 
-    # --- applying
-    # --------------------------------------------------------------------------------------------
+    # --- applying ----------------------------------------------------------------------------------
 
     def apply(
         self,
@@ -176,10 +173,12 @@ class Runner:
         report: Report,
         *,
         allowed: Collection[str] = (),
+        planned: Mapping[str, ChangeSet] | None = None,
         prepare: Mapping[str, Prepare] | None = None,
         deadline: float | None = None,
     ) -> None:
-        """Bring every stack to its template. `deadline` bounds the whole, in seconds.
+        """Bring every stack to its template. `planned` are change sets that were shown and agreed to: exactly
+        these are executed. `deadline` bounds the whole, in seconds.
 
         Raises DataLossError before anything is changed in a stack that would lose data, StackFailedError
         with the resource and its reason, TimedOutError when a step takes too long: then CloudFormation goes
@@ -192,7 +191,9 @@ class Runner:
             for stack in stacks:
                 ready = all(n in running and running[n].state in ("done", "unchanged") for n in stack.needs)
                 if stack.key not in running and ready and not failed:
-                    running[stack.key] = self._begin(stack, allowed, (prepare or {}).get(stack.key))
+                    running[stack.key] = self._begin(
+                        stack, allowed, (prepare or {}).get(stack.key), (planned or {}).get(stack.key)
+                    )
             for operation in running.values():
                 if operation.state == "runs":
                     self._poll(operation)
@@ -213,7 +214,9 @@ class Runner:
                 )
             self.sleep(POLL)
 
-    def _begin(self, stack: Stack, allowed: Collection[str], prepare: Prepare | None) -> Operation:
+    def _begin(
+        self, stack: Stack, allowed: Collection[str], prepare: Prepare | None, planned: ChangeSet | None
+    ) -> Operation:
         operation = self.operation(stack)
         try:
             if prepare is not None:
@@ -228,7 +231,7 @@ class Runner:
                 return operation
             self._repair(stack, status)
             bucket = self.known.get("ReleasesBucket")
-            change_set = self.change_set(stack, bucket)
+            change_set = planned or self.change_set(stack, bucket)
             if change_set is None:
                 operation.state = "unchanged"
                 self._remember(stack)

@@ -21,7 +21,7 @@ from lampstand.targets.aws.template import (
     merge,
     tags,
 )
-from lampstand.tiers.web.environment import DATABASE_USER
+from lampstand.tiers.database.accounts import APP
 
 BUCKETS: Mapping[str, str] = {
     "Assets": "static files of the releases",
@@ -202,9 +202,7 @@ def _secrets(scope: Scope) -> Mapping[str, Resource]:
             properties["SecretString"] = "{}"
         else:
             properties["GenerateSecretString"] = {
-                "SecretStringTemplate": f'{{"username":"{DATABASE_USER}"}}'
-                if name == "DatabaseSecret"
-                else "{}",
+                "SecretStringTemplate": f'{{"username":"{APP}"}}' if name == "DatabaseSecret" else "{}",
                 "GenerateStringKey": "password",
                 # RDS takes at most 41 characters; letters and digits need no quoting anywhere.
                 "PasswordLength": 40,

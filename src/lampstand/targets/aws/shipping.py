@@ -1,0 +1,152 @@
+"""Releases of the project's folder: built, shipped, rolled out, rolled back, listed."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lampstand.engines import BOOKWORM
+from lampstand.errors import LampstandError, UnavailableError, UsageError
+from lampstand.releases.package import read_sources, release_id
+from lampstand.site.secrets import application_secret_values
+from lampstand.targets.aws import images
+from lampstand.targets.aws.behaviours import paths
+from lampstand.targets.aws.bundle import bundle
+from lampstand.targets.aws.cloud import Cloud, explained
+from lampstand.targets.aws.images import ImageBuilder
+from lampstand.targets.aws.roll import Group, Roller
+from lampstand.targets.aws.scope import Scope
+from lampstand.targets.aws.userdata import GROUPS
+from lampstand.targets.base import Progress
+from lampstand.tiers.web.build import recipe
+
+
+def project_release(scope: Scope, project: Path) -> str:
+    """Id of the release that the project's files make. Raises LampstandError for a file that cannot be read."""
+    return release_id(read_sources(project, scope.site.app.uploads), recipe(scope.site, BOOKWORM))
+
+
+@dataclass
+class Shipping:
+    """The releases of one site."""
+
+    cloud: Cloud
+    scope: Scope
+    project: Path
+    environment: str | None
+    outputs: Callable[[], dict[str, str]]
+    """Outputs of the stacks that exist."""
+
+    @cached_property
+    def roller(self) -> Roller:
+        return Roller(self.cloud, self.scope)
+
+    @property
+    def repository(self) -> str:
+        """Name of the image repository."""
+        return f"lampstand/{self.scope.site.site}"
+
+    @property
+    def platform(self) -> str:
+        """The processor that images are built for."""
+        return "linux/arm64" if self.scope.aws.arm else "linux/amd64"
+
+    def builder(self) -> ImageBuilder:
+        """The Docker target's builder of images."""
+        try:
+            module = import_module("lampstand.targets.docker.images")
+        except ImportError:
+            raise UnavailableError("images cannot be built: this Lampstand has no Docker target") from None
+        return module.image_builder(self.scope.site, self.project, self.environment)  # type: ignore[no-any-return]
+
+    def release(self) -> str:
+        """Id of the release that the project's files make."""
+        return project_release(self.scope, self.project)
+
+    def running_release(self) -> str | None:
+        """The release that web machines are meant to run; None before the first."""
+        name = self.outputs().get(GROUPS["web"])
+        return self.roller.group(name, "web").release if name else None
+
+    def groups(self) -> list[Group]:
+        """The Auto Scaling groups. Raises LampstandError when the application was never brought up."""
+        found = self.outputs()
+        if GROUPS["web"] not in found:
+            raise LampstandError("the application is not there", mend="run `lampstand up -t aws` first")
+        return [self.roller.group(found[name], kind) for kind, name in GROUPS.items() if name in found]
+
+    def ship(self, release: str, progress: Progress) -> None:
+        """Build and push the images of a release, upload its assets and its document; what is there
+        already stays."""
+        outputs = self.outputs()
+        references = images.pushed(self.cloud, self.repository, release)
+        if references is None:
+            progress.say(f"Building the images of release {release}")
+            local = self.builder().build(release, self.platform)
+            progress.say("Pushing the images")
+            references = images.push(self.cloud, self.repository, release, local)
+        self.roller.upload_assets(outputs["AssetsBucket"], self.document_root, self.assets())
+        self.roller.ship(outputs["ReleasesBucket"], release, bundle(self.scope, release, references))
+
+    @property
+    def document_root(self) -> Path:
+        return self.project / self.scope.site.app.root
+
+    def assets(self) -> list[str]:
+        """Files below the document root that CloudFront fetches from the bucket: those of `immutable`
+        rules."""
+        chosen, _ = paths(self.scope)
+        patterns = [p.behaviour for p in chosen if p.source == "assets"]
+        root = self.scope.site.app.root
+        prefix = "" if root == "." else f"{root}/"
+        names = [
+            s.path.removeprefix(prefix)
+            for s in read_sources(self.project, self.scope.site.app.uploads)
+            if s.path.startswith(prefix) and s.link is None
+        ]
+        return [n for n in names if any(b.matches(f"/{n}") for b in patterns)]
+
+    def deploy(self, release: str | None, progress: Progress) -> str:
+        """Ship the project's release (or roll to one that was shipped before) and roll it out; returns its
+        id."""
+        wanted = release or self.release()
+        groups = self.groups()
+        if release is None:
+            self.keep_secrets(application_secret_values(self.scope.site, self.project))
+            self.ship(wanted, progress)
+        elif wanted not in [s.id for s in self.roller.shipped(self.outputs()["ReleasesBucket"])]:
+            raise UsageError(f"there is no release {wanted!r}", mend="`lampstand releases -t aws` lists them")
+        self.roller.roll(groups, wanted, progress.waiting)
+        return wanted
+
+    def rollback(self, release: str | None, progress: Progress) -> str:
+        """Return to a release, by default the one shipped before the running one. A database change is not
+        undone."""
+        if release is None:
+            running = self.running_release()
+            known = [s.id for s in self.roller.shipped(self.outputs()["ReleasesBucket"])]
+            before = known[known.index(running) + 1 :] if running in known else known
+            if not before:
+                raise LampstandError("there is no release before the running one")
+            release = before[0]
+        return self.deploy(release, progress)
+
+    def releases(self) -> list[dict[str, Any]]:
+        """The releases that were shipped, the newest first."""
+        running = self.running_release()
+        return [
+            {"id": s.id, "shipped": s.when, "running": s.id == running}
+            for s in self.roller.shipped(self.outputs()["ReleasesBucket"])
+        ]
+
+    def keep_secrets(self, values: Mapping[str, str]) -> None:
+        """Put the values of `app.secrets` where machines read them, when they changed."""
+        arn = self.outputs()["SettingsSecret"]
+        client = self.cloud.client("secretsmanager")
+        with explained("keeping the application's secrets"):
+            old = json.loads(client.get_secret_value(SecretId=arn)["SecretString"])
+            if old != dict(values):
+                client.put_secret_value(SecretId=arn, SecretString=json.dumps(dict(values)))
