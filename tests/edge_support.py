@@ -76,11 +76,13 @@ class Origin:
 
     def __init__(self) -> None:
         self.port = 0
+        self.healthy = True
         self.requests: defaultdict[str, list[Request]] = defaultdict(list)
         self._scripts: dict[str, Script] = {}
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._connections = 0
+        self._open: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._ready.wait(10)
@@ -113,6 +115,8 @@ class Origin:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        for writer in self._open:
+            writer.transport.abort()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))
@@ -121,10 +125,12 @@ class Origin:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         number = self._connections
+        self._open.add(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while request := await self._read(reader, number):
                 if not await self._answer(request, writer):
                     break
+        self._open.discard(writer)
         writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, number: int) -> Request | None:
@@ -145,7 +151,8 @@ class Origin:
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         path = request.target.partition("?")[0]
         if path == "/.lampstand/health":
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+            status = b"200 OK" if self.healthy else b"404 Not Found"
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
             await writer.drain()
             return False
         self.requests[path].append(request)

@@ -22,7 +22,8 @@ _NEGATIVE_TTL = 5
 """Seconds that a missing page is remembered, so that a wave of requests for it does not reach the application."""
 
 _ANYWAY_TIMEOUT = 5.0
-"""Seconds that a balancer gets whose probes fail, while there is nobody else to ask."""
+"""Seconds that a balancer gets for an answer whose probes fail while there is nobody else to ask, or while an old answer
+is at hand."""
 
 _URL_LIMIT = 8192
 """Bytes of a request target (RFC 9110 section 4.1 recommends at least 8000)."""
@@ -183,7 +184,7 @@ def _request_lines(rule: Behaviour) -> list[str]:
             names = "|".join(re.escape(c) for c in rule.vary_cookies)
             lines.append("    cookie.parse(req.http.Cookie);")
             lines.append(f"    cookie.keep_re({vcl_string(f'^(?:{names})$')});")
-            lines.append("    set req.http.Cookie = cookie.get_string();")
+            lines.append(r'    set req.http.Cookie = regsub(cookie.get_string(), ";\s*$", "");')
             lines.append('    if (req.http.Cookie == "") {')
             lines.append("        unset req.http.Cookie;")
             lines.append("    }")
