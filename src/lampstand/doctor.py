@@ -66,10 +66,10 @@ def _memory(site: Site, _: Path) -> Iterator[Check]:
         yield Check("memory", "good", text)
 
 
-def _application(site: Site, project: Path) -> Iterator[Check]:
-    said = list(warnings(site, project))
-    for text, mend in said:
-        yield Check("application", "warning", text, mend)
+def _application(site: Site, _: Path) -> Iterator[Check]:
+    said = warnings(site)
+    for finding in said:
+        yield Check("application", "warning", finding.what, finding.mend or "")
     if not said:
         yield Check("application", "good", f"{site.app.runtime}, health path {site.app.health or '/'}")
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lampstand import __version__
-from lampstand.cli import aws, changes, checks, data, drill, looks, operations, releases, tools
+from lampstand.cli import changes, checks, data, drill, looks, operations, releases, tools
 from lampstand.cli.options import Common, parameters
 from lampstand.cli.session import fail
 from lampstand.errors import ExitCode, LampstandError
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 
-def _root(context: typer.Context, /, version: bool = False, **given: object) -> None:
+def _root(context: typer.Context, version: bool = False, **given: object) -> None:
     if version:
         typer.echo(f"lampstand {__version__}")
         raise typer.Exit
@@ -53,7 +53,6 @@ def _describe_root() -> None:
 _describe_root()
 for _module in (changes, looks, data, releases, operations, drill, tools, checks):
     _module.register(app)
-app.add_typer(aws.app, name="aws")
 
 
 def main() -> int:
@@ -80,6 +79,13 @@ def main() -> int:
         return int(ExitCode.DONE)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(ExitCode.USAGE)
+    except Exception as error:  # the one boundary: a person gets a sentence, not a traceback
+        if verbose:
+            raise
+        sys.stderr.write(
+            f"lampstand: this should not happen: {type(error).__name__}: {error}\n  -v shows where\n"
+        )
+        return int(ExitCode.FAILED)
     return int(ExitCode.DONE)
 
 

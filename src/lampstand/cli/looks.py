@@ -60,7 +60,7 @@ def _print_status(session: Session, document: dict[str, Any]) -> None:
             _condition(row),
             row.get("role") or "",
             row.get("release") or "",
-            " ".join(dict.fromkeys(row["endpoints"].values())),
+            next(iter(row["endpoints"].values()), ""),
             " ".join(filter(None, [row["text"], f"{row['restarts']} restarts" if row["restarts"] else ""])),
         ]
         for row in document["instances"]
@@ -80,7 +80,7 @@ def _print_status(session: Session, document: dict[str, Any]) -> None:
 def _condition(row: dict[str, Any]) -> str:
     if row["state"] != "running":
         return str(row["state"])
-    return {"good": "well", "bad": "not well"}.get(row["health"], row["health"])
+    return {"good": "well", "bad": "not well"}.get(row["health"], str(row["health"]))
 
 
 def _style(cell: str) -> str | None:

@@ -65,7 +65,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make `function(session, …)` a Typer command with the common options beside its own."""
 
     @functools.wraps(function)
-    def command(context: typer.Context, /, **given: Any) -> Any:  # noqa: ANN401 - Typer passes what it parsed
+    def command(context: typer.Context, **given: Any) -> Any:  # noqa: ANN401 - Typer passes what it parsed
         names = {f.name for f in fields(Common)}
         own = {k: v for k, v in given.items() if k not in names}
         here = Common(**{k: v for k, v in given.items() if k in names})

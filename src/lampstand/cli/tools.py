@@ -69,14 +69,17 @@ def config(
 @verb
 def export(
     session: Session,
-    target: Annotated[Literal["local", "docker", "kubernetes", "aws"], typer.Argument(help="What to write.")],
+    what: Annotated[
+        Literal["local", "docker", "kubernetes", "aws"],
+        typer.Argument(metavar="TARGET", help="What to write."),
+    ],
     folder: Annotated[
         Path | None, typer.Option("--to", help="Folder to write to; by default lampstand-TARGET.")
     ] = None,
 ) -> None:
     """Write everything that is generated to a folder, to be used without Lampstand."""
-    session.target = target
-    to = folder or session.project / f"lampstand-{target}"
+    session.target = what
+    to = folder or session.project / f"lampstand-{what}"
     if to.exists() and any(to.iterdir()) and not session.confirm(f"{to} is not empty. Write into it?"):
         return
     written = session.deployment.export(str(to))
@@ -91,6 +94,6 @@ def completion(
     session: Session, shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Your shell.")]
 ) -> None:
     """Print the completion script of your shell: `eval "$(lampstand completion bash)"`."""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
     session.out(get_completion_script(prog_name="lampstand", complete_var="_LAMPSTAND_COMPLETE", shell=shell))

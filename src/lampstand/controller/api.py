@@ -12,11 +12,12 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lampstand.errors import LampstandError
 
@@ -57,10 +58,8 @@ async def serve_api(controller: "Controller", socket: Path | None = None, port: 
 
 
 def _import() -> Any:  # noqa: ANN401 - the module
-    import starlette.applications
     import uvicorn
 
-    assert starlette
     return uvicorn
 
 
@@ -86,12 +85,13 @@ def _application(controller: "Controller", operations: dict[str, Operation]) -> 
         operation = operations.get(name)
         if operation is None:
             return JSONResponse({"error": f"no operation {name!r}"}, 404)
-        arguments = await request.json() if int(request.headers.get("content-length") or 0) else {}
+        body = await request.body()
+        arguments = cast("dict[str, Any]", json.loads(body) if body else {})
         try:
             return JSONResponse(await operation(arguments))
         except LampstandError as error:
             return JSONResponse({"error": error.what, "where": error.where, "mend": error.mend}, 409)
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             return JSONResponse({"error": f"missing or unknown: {error}"}, 400)
 
     return Starlette(

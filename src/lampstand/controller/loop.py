@@ -22,7 +22,7 @@ from lampstand.controller.table import PROBLEMS
 from lampstand.errors import LampstandError
 from lampstand.observed import Health, Observed, ObservedInstance, Role, State
 from lampstand.targets.base import Runtime
-from lampstand.topology import Instance, Topology
+from lampstand.topology import File, Instance, Topology
 
 TICK = 1.0
 """Seconds between two looks when nothing happens; deaths and changes of health wake it at once."""
@@ -301,6 +301,10 @@ class Controller:
     async def run(self, instance: Instance, argv: Sequence[str], *, deadline: float) -> str:
         """Run a program where the instance lives."""
         return await self.runtime.run(instance, argv, deadline)
+
+    def write_live(self, instance: Instance, file: File) -> None:
+        """Replace a live file of an instance."""
+        self.runtime.write_live(instance, file)
 
     def secret(self, name: str) -> str:
         """A generated secret."""

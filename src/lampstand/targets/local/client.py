@@ -92,6 +92,13 @@ class ControllerClient:
             await asyncio.sleep(0.02)
         raise TimedOutError("the controller did not start", str(self.folder.root / "controller.log"))
 
+    def last_words(self) -> str:
+        """The end of its log."""
+        try:
+            return "\n".join((self.folder.root / "controller.log").read_text().splitlines()[-8:])
+        except OSError:
+            return ""
+
     def status(self) -> dict[str, Any]:
         """The status it published last; empty when there is none."""
         return self.folder.read_json(self.folder.status)
@@ -116,6 +123,10 @@ class ControllerClient:
                 heard(status)
                 if good(status):
                     return status
+            if not self.running():
+                raise LampstandError(
+                    f"the controller ended:\n{self.last_words()}", str(self.folder.root / "controller.log")
+                )
             await asyncio.sleep(0.02)
         raise TimedOutError(
             f"not ready after {deadline:g} s: {status.get('sentence', 'the controller says nothing')}",

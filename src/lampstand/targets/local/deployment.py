@@ -1,6 +1,7 @@
 """The verbs of one site on this machine."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -12,7 +13,7 @@ from lampstand.engines import discover, require, site_needs
 from lampstand.errors import LampstandError, UnavailableError, UsageError
 from lampstand.files import write_text
 from lampstand.observed import Health, Observed, State
-from lampstand.plan import Plan, plan
+from lampstand.plan import Plan, Verb, plan
 from lampstand.releases.local import prepare_release
 from lampstand.site import Site
 from lampstand.site.secrets import application_secret_values
@@ -24,6 +25,7 @@ from lampstand.targets.local.ports import Ports
 from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
 from lampstand.targets.scaling import scaled
+from lampstand.tiers.web.commands import one_off
 from lampstand.topology import Instance, Topology
 
 if TYPE_CHECKING:
@@ -89,8 +91,38 @@ class LocalDeployment:
         self.make_shared_folders()
         if steps or not self.target.controller.running() or not self.folder.desired.exists():
             desired = await self.target.want(desired, ports)
+        await self.release_step(desired, ports, steps, progress, before=True)
         await self.target.apply(steps, topology, progress.action)
+        await self.release_step(desired, ports, steps, progress, before=False)
         await self.wait_well(topology, desired.generation, progress)
+
+    async def release_step(
+        self, desired: Desired, ports: Ports, steps: Plan, progress: Progress, *, before: bool
+    ) -> None:
+        """Run `app.release` once for a release: before its servers start where the database runs already, otherwise as
+        soon as there is a primary. Raises LampstandError when it fails; then it runs again at the next `up`."""
+        command = desired.site.app.release
+        done = self.folder.releases / f".{desired.release}.released"
+        database_starts = any(
+            a.kind == "database" and a.verb in (Verb.CREATE, Verb.START) for a in steps.actions
+        )
+        if not command or done.exists() or before is database_starts:
+            return
+        progress.say(f"Release step: {shlex.join(command)}")
+        await self.target.controller.wait_until(
+            lambda status: bool(status.get("primaries", {}).get("database")) and not status["recoveries"],
+            READY_WITHIN,
+            lambda status: progress.waiting(str(status.get("sentence", ""))),
+        )
+        process = one_off(desired.context(self.folder, ports, self.target.engines), command)
+        await processes.run_once(
+            process.argv,
+            env=dict(process.env),
+            account=processes.account_of(process),
+            cwd=process.cwd,
+            deadline=desired.site.app.release_timeout,
+        )
+        done.touch()
 
     async def wait_well(self, topology: Topology, generation: int, progress: Progress) -> None:
         """Wait for the controller to call every server well. Raises TimedOutError with its sentence."""
@@ -278,7 +310,7 @@ class LocalDeployment:
     def shell(self, instance: str, argv: Sequence[str]) -> Shell:
         """A program in the folder, environment and account of a server."""
         found = self._known(instance)
-        process = next((p for p in found.processes if p.cwd), found.processes[-1])
+        process = next((p for p in found.processes if p.cwd not in (None, "/")), found.processes[-1])
         environment = processes.base_environment() | dict(process.env)
         environment |= {k: v for k, v in os.environ.items() if k in ("TERM", "COLORTERM", "HOME")}
         account = processes.account_of(process)
@@ -333,8 +365,6 @@ class LocalDeployment:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, file.content, 0o600 if file.secret else file.mode)
                 written.append(str(path))
-            import shlex
-
             lines = [f"# {p.name}, as {p.account}\n{shlex.join(p.argv)}\n" for p in instance.processes]
             path = Path(folder) / instance.name / "commands"
             path.parent.mkdir(parents=True, exist_ok=True)

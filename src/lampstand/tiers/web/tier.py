@@ -180,6 +180,7 @@ def _php(context: Context, name: str, environment: dict[str, str]) -> tuple[Proc
             request_timeout=request_seconds(site),
             drain=math.ceil(site.web.drain_seconds),
             backlog=1024,
+            home=environment["HOME"],
         ),
         on_change="reload",
     )
@@ -260,7 +261,6 @@ def _perl(context: Context, name: str, environment: dict[str, str]) -> tuple[Pro
     wrapper = File(
         f"{context.placement.folder(name, 'etc')}/app.psgi",
         render(ROOM, "app.psgi.j2", name=name, entry=_below(release, entry(site))),
-        on_change="reload",
     )
     run = context.placement.folder(name, "run")
     process = Process(
@@ -279,7 +279,7 @@ def _perl(context: Context, name: str, environment: dict[str, str]) -> tuple[Pro
         cwd=release,
         stop_signal=SIGQUIT,  # graceful
         stop_seconds=site.web.drain_seconds + 5,
-        reload=SIGHUP,
+        # No reload: on SIGHUP Starman starts again and closes its socket meanwhile. It reads none of Apache's files.
     )
     return process, (wrapper,)
 
@@ -291,7 +291,7 @@ def _workers(context: Context) -> Iterator[Instance]:
             name = f"worker-{worker_name}-{index}"
             process = Process(
                 name="worker",
-                argv=_command(worker.run),
+                argv=command_line(worker.run),
                 account=ACCOUNT,
                 env=tuple(application_environment(context, name).items()),
                 cwd=context.placement.release(context.release_of(name)),
@@ -331,7 +331,7 @@ def _job(job: Job) -> dict[str, object]:
     """A job as the scheduler reads it. Its schedule goes in parsed, so that only the site file knows cron's syntax."""
     schedule = parse_schedule(job.schedule)
     return {
-        "run": _command(job.run),
+        "run": command_line(job.run),
         "timeout": job.timeout,
         "minutes": sorted(schedule.minutes),
         "hours": sorted(schedule.hours),
@@ -360,7 +360,7 @@ def _beside(
     )
 
 
-def _command(argv: tuple[str, ...]) -> tuple[str, ...]:
+def command_line(argv: tuple[str, ...]) -> tuple[str, ...]:
     """A command of the site file. env(1) finds the program in the PATH of the application, which a target does not."""
     return ("/usr/bin/env", *argv)
 
