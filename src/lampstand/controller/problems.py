@@ -19,8 +19,9 @@ class Memory:
 
     primaries: Mapping[str, str] = field(default_factory=dict[str, str])
     """Kind (`database`, `cache`, `sessions`) -> name of the instance that is the primary, once one was chosen."""
-    known: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Kind -> every server that may hold an acknowledged write (it acknowledged since the last reseed)."""
+    known: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """Kind -> every server that may hold an acknowledged write (it may acknowledge) -> the position of the primary when
+    it joined: from there on it lacks nothing of what was acknowledged before."""
     terms: Mapping[str, int] = field(default_factory=dict[str, int])
     """Kind -> number of its promotions so far; every new primary writes its own into its data first."""
     intents: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])

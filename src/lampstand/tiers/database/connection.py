@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pymysql
 from pymysql.connections import Connection
@@ -11,7 +11,10 @@ from pymysql.cursors import Cursor
 
 from lampstand.topology import Endpoint
 
-Link: TypeAlias = "Connection[Cursor]"
+if TYPE_CHECKING:
+    Link: TypeAlias = Connection[Cursor]
+else:  # PyMySQL's class is generic only in its stubs
+    Link = Connection
 
 Failure = Literal["", "refused", "hung", "full", "denied", "other"]
 
@@ -56,11 +59,13 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def one_line(error: BaseException) -> str:
+    """What a server or a socket complains of, on one line."""
     text = error.args[-1] if error.args else type(error).__name__
     return " ".join(str(text).split())[:300]
 
 
 def close_quietly(connection: Link) -> None:
+    """Close the socket, whatever state the connection is in."""
     # Closing says goodbye to the server first, which may be the one that does not listen any more.
     with contextlib.suppress(pymysql.err.Error, OSError):
         connection._force_close()  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]

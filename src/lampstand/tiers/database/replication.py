@@ -80,7 +80,11 @@ def drain(link: Link, target: Gtid | None, seconds: float) -> bool:
     if target is None:
         return True
     status = replica_status(link)
-    if status and status["Slave_SQL_Running"] != "Yes" and sequence(str(position(link) or "")) < target.sequence:
+    if (
+        status
+        and status["Slave_SQL_Running"] != "Yes"
+        and sequence(str(position(link) or "")) < target.sequence
+    ):
         execute(link, "START SLAVE SQL_THREAD")
     deadline = time.monotonic() + seconds
     while sequence(str(position(link) or "")) < target.sequence:
@@ -139,9 +143,7 @@ def _relay_gtids(link: Link) -> Iterator[tuple[str, int, Gtid]]:
                     if file is None:
                         cursor.execute("SHOW RELAYLOG EVENTS LIMIT %s", (_CHUNK,))
                     else:
-                        cursor.execute(
-                            "SHOW RELAYLOG EVENTS IN %s FROM %s LIMIT %s", (file, offset, _CHUNK)
-                        )
+                        cursor.execute("SHOW RELAYLOG EVENTS IN %s FROM %s LIMIT %s", (file, offset, _CHUNK))
                 except pymysql.err.Error as error:
                     if error.args and error.args[0] == _ER_NO_SUCH_LOG:
                         return
@@ -243,3 +245,40 @@ def close_sessions(link: Link, *users: str) -> int:
                 if error.args[0] != ER.NO_SUCH_THREAD:
                     raise
     return len(ids)
+
+
+def binary_logs(link: Link) -> list[str]:
+    """Names of its binary logs, the oldest first."""
+    with link.cursor() as cursor:
+        cursor.execute("SHOW BINARY LOGS")
+        return [str(row[0]) for row in cursor.fetchall()]
+
+
+# -- planned switchover ----------------------------------------------------------------------------------------------
+def open_transactions(link: Link, older: float) -> int:
+    """Transactions with changes that have been open for more than `older` seconds."""
+    return int(
+        value(
+            link,
+            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_modified > 0"
+            " AND trx_mysql_thread_id <> CONNECTION_ID() AND trx_started < NOW(3) - INTERVAL %s MICROSECOND",
+            int(older * 1e6),
+        )
+    )
+
+
+def hold_writes(link: Link, seconds: float) -> None:
+    """Every new write waits from now on, as long as this connection lives, and the server is read-only after it.
+
+    It looks for a moment in which nobody is in the middle of a transaction with changes, for at most `seconds`; those
+    that are in the middle of one after it lose it, uncommitted.
+    """
+    deadline = time.monotonic() + seconds
+    execute(link, "SET SESSION lock_wait_timeout = 2")
+    while True:
+        execute(link, "FLUSH TABLES WITH READ LOCK")
+        if not open_transactions(link, 0.0) or time.monotonic() > deadline:
+            break
+        execute(link, "UNLOCK TABLES")
+        time.sleep(0.02)
+    execute(link, "SET GLOBAL read_only = ON")

@@ -3,7 +3,9 @@
 Which of them is the primary is nobody's configuration: the controller decides it at run time (`controller/failover.py`).
 """
 
-from posixpath import join
+import shlex
+from collections.abc import Sequence
+from posixpath import basename, join
 
 from pymysql.converters import escape_string
 
@@ -11,7 +13,7 @@ from lampstand.errors import LampstandError
 from lampstand.tiers.database import accounts
 from lampstand.tiers.database.replication import APPLIERS
 from lampstand.tiers.templates import add_filter, render
-from lampstand.topology import Context, File, Instance, Preparation, Probe, Process
+from lampstand.topology import Context, Endpoint, File, Instance, Preparation, Probe, Process
 
 KIND = "database"
 PORT = "mysql"
@@ -22,6 +24,7 @@ RESERVED_CONNECTIONS = 24
 """Connections beyond the application's: replicas, probes, recoveries, backups, the operator."""
 
 add_filter("database", "sql", lambda text: f"'{escape_string(text)}'")
+add_filter("database", "sh", shlex.quote)
 
 
 def buffer_pool(memory: int) -> int:
@@ -41,6 +44,18 @@ def expand(context: Context) -> tuple[Instance, ...]:
     return tuple(_server(context, index) for index in range(1, context.site.database.replicas + 2))
 
 
+def role_file(instance: Instance, *, deposed: bool) -> File:
+    """What a database server does at its next start with transactions that its binary log has and InnoDB had not yet
+    committed when it was killed. It commits them: acknowledged ones are among them. Only a deposed primary drops them
+    (`init_rpl_role=SLAVE`), because its successor has every acknowledged one and the rest would make it diverge.
+    """
+    return File(instance.live_files[0].path, _role(deposed))
+
+
+def _role(deposed: bool) -> str:
+    return f"[mariadbd]\ninit_rpl_role = {'SLAVE' if deposed else 'MASTER'}\n"
+
+
 def data_path(instance: Instance) -> str:
     """The folder of a database server's tables and logs: what `prepare` makes."""
     return instance.prepare[0].creates
@@ -58,7 +73,8 @@ def _server(context: Context, index: int) -> Instance:
             "use a state folder with a shorter path",
         )
     host, port = context.placement.bind(name, PORT)
-    datadir, my_cnf, system_sql = join(data, "db"), join(etc, "my.cnf"), join(etc, "accounts.sql")
+    datadir, my_cnf, accounts_sql = join(data, "db"), join(etc, "my.cnf"), join(etc, "accounts.sql")
+    role_cnf, admin_cnf = join(etc, "role.cnf"), join(etc, "admin.cnf")
     # Of its own: a server that starts deletes what looks like left-over temporary tables, its neighbour's included.
     tmpdir = join(data, "tmp")
     mariadbd = context.engines.mariadbd.path
@@ -71,6 +87,7 @@ def _server(context: Context, index: int) -> Instance:
         port=port,
         datadir=datadir,
         tmpdir=tmpdir,
+        role_cnf=role_cnf,
         run=run,
         socket=socket,
         replicas=database.replicas,
@@ -81,6 +98,13 @@ def _server(context: Context, index: int) -> Instance:
         settings=database.settings,
     )
     passwords = {account: context.secrets[secret] for account, secret in accounts.SECRET_OF.items()}
+    paths = {
+        "my_cnf": my_cnf,
+        "admin_cnf": admin_cnf,
+        "accounts_sql": accounts_sql,
+        "datadir": datadir,
+        "tmpdir": tmpdir,
+    }
     return Instance(
         name=name,
         tier="database",
@@ -100,24 +124,57 @@ def _server(context: Context, index: int) -> Instance:
             File(my_cnf, configuration),
             # Read once, by the preparation: passwords that change later are not this file's to change.
             File(
-                system_sql,
+                accounts_sql,
                 render(KIND, "accounts.sql.j2", database=database.name, names=accounts, passwords=passwords),
                 mode=0o600,
                 secret=True,
                 on_change="reload",
             ),
-            File(join(etc, "prepare"), render(KIND, "prepare.sh.j2"), mode=0o755),
-            File(join(etc, "seed"), render(KIND, "seed.sh.j2"), mode=0o755),
+            File(
+                admin_cnf,
+                render(KIND, "admin.cnf.j2", names=accounts, password=passwords[accounts.ADMIN]),
+                mode=0o600,
+                secret=True,
+                on_change="reload",
+            ),
+            *(
+                File(
+                    join(etc, name),
+                    render(KIND, f"{name}.sh.j2", engines=context.engines, **paths),
+                    mode=0o755,
+                )
+                for name in ("prepare", "seed", "unacknowledged")
+            ),
         ),
+        live_files=(File(role_cnf, _role(deposed=False)),),
         folders=(tmpdir,),
         prepare=(
             Preparation(
                 creates=datadir,
-                argv=("/bin/sh", join(etc, "prepare"), mariadbd, my_cnf, system_sql, datadir),
+                argv=("/bin/sh", join(etc, "prepare")),
                 account=_ACCOUNT,
             ),
         ),
         endpoints=(context.endpoint(name, PORT, "mysql"),),
-        probe=Probe("mysql", endpoint=PORT, interval=1.0, timeout=1.0, rises=1, falls=2),
+        probe=Probe(
+            "mysql", endpoint=PORT, interval=1.0, timeout=1.0, rises=1, falls=2, lag_limit=database.lag_limit
+        ),
         memory=database.memory,
     )
+
+
+def seed_command(instance: Instance, donor: Endpoint, donor_data: str, state: str) -> tuple[str, ...]:
+    """The command that fills the empty data folder of a stopped server with a copy of another, where both lie.
+
+    `state` is the donor's `gtid_binlog_state`, asked before.
+    """
+    return ("/bin/sh", _script(instance, "seed"), donor.host, str(donor.port), donor_data, state)
+
+
+def unacknowledged_command(instance: Instance, after: str, logs: Sequence[str]) -> tuple[str, ...]:
+    """The command that writes the transactions of its binary logs after `after` into a file beside its tables."""
+    return ("/bin/sh", _script(instance, "unacknowledged"), after, *logs)
+
+
+def _script(instance: Instance, name: str) -> str:
+    return next(f.path for f in instance.files if basename(f.path) == name)
