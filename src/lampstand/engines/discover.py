@@ -11,8 +11,8 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -217,10 +217,11 @@ def _read_cache(file: Path) -> dict[str, str]:
 
 def _write_cache(file: Path, kept: Mapping[str, str]) -> None:
     """Replaces the file as a whole, so that a second process never reads half of it."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".engines", delete=False) as part:
-            json.dump(kept, part, indent=1)
-        os.replace(part.name, file)
+        part.write_text(json.dumps(kept, indent=1), "utf-8")
+        part.replace(file)
     except OSError:
-        return
+        with suppress(OSError):
+            part.unlink()
