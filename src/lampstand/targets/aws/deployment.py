@@ -16,6 +16,7 @@ from lampstand.targets.aws.application import log_group
 from lampstand.targets.aws.bundle import bundle
 from lampstand.targets.aws.changes import Change, ChangeSet
 from lampstand.targets.aws.cloud import AwsError, Cloud, error_code, explained, open_cloud
+from lampstand.targets.aws.cost import Estimate, bundled, estimate, online
 from lampstand.targets.aws.remove import Remover, delete_kept
 from lampstand.targets.aws.run import Progress as StepProgress
 from lampstand.targets.aws.run import Runner
