@@ -238,9 +238,9 @@ class TestPlacement:
 class RunningEdge:
     """One Varnish, started as the local target would."""
 
-    instance: Instance
-    process: subprocess.Popen[bytes]
-    origin: Origin
+    instance: Instance = field(repr=False)
+    process: subprocess.Popen[bytes] = field(repr=False)
+    origin: Origin = field(repr=False)
 
     @property
     def port(self) -> int:

@@ -4,7 +4,9 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -14,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from lampstand.engines import discover
 from lampstand.site import Site
 from tests.edge_support import Answer, Origin, RunningEdge, edges, write_files
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 FRESH = ("Cache-Control", "max-age=3600")
 
@@ -357,6 +360,56 @@ def test_a_shield(origins: list[Origin]) -> None:
         eventually(lambda: iad.ask(other).status == 200, 10)
 
 
+# --- large files ------------------------------------------------------------------------------------------------------
+
+
+class Files:
+    """nginx with one sparse file of 10 GiB, as a balancer would serve it."""
+
+    SIZE = 10 * 2**30
+
+    def __init__(self, root: Path) -> None:
+        self.port = free_port()
+        with (root / "large.bin").open("wb") as file:
+            file.truncate(self.SIZE)
+            file.seek(self.SIZE - 4)
+            file.write(b"last")
+        (root / "nginx.conf").write_text(
+            f"daemon off; pid {root}/pid; error_log stderr; events {{ worker_connections 64; }}"
+            f"http {{ access_log {root}/access.log; sendfile on; client_body_temp_path {root}/t; proxy_temp_path {root}/t;"
+            f"fastcgi_temp_path {root}/t; uwsgi_temp_path {root}/t; scgi_temp_path {root}/t;"
+            f"server {{ listen 127.0.0.1:{self.port}; root {root}; location = /.lampstand/health {{ return 200 ok; }} }} }}"
+        )
+        root.chmod(0o755)
+        self.process = subprocess.Popen([discover().nginx.path, "-c", str(root / "nginx.conf"), "-g", "user root;"], stderr=subprocess.DEVNULL)
+        eventually(lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def test_a_file_of_10_gib_does_not_fill_memory() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        files = Files(Path(folder))
+        try:
+            with edges(Site.model_validate({"site": "large", "cdn": {"edges": ["fra"]}}), [files]) as running:  # type: ignore[list-item]
+                edge = running["edge-fra"]
+                tail = edge.ask("/large.bin", [("Range", "bytes=-4")])
+                assert (tail.status, tail.body, tail.header("Content-Range")) == (206, b"last", f"bytes {files.SIZE - 4}-{files.SIZE - 1}/{files.SIZE}")
+                connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=20)
+                connection.request("GET", "/large.bin")
+                response = connection.getresponse()
+                assert response.getheader("Content-Length") == str(files.SIZE)
+                for _ in range(100):
+                    assert len(response.read(2**20)) == 2**20
+                assert memory(edge) < 80_000
+                connection.close()
+                assert edge.ask("/large.bin", [("Range", "bytes=-4")]).body == b"last"
+        finally:
+            files.stop()
+
+
 # --- reload -----------------------------------------------------------------------------------------------------------
 
 
@@ -385,14 +438,16 @@ def test_a_reload_of_a_broken_file_changes_nothing(edge: RunningEdge) -> None:
         write_files(edge.instance)
 
 
-def test_memory_of_an_edge(edge: RunningEdge) -> None:
-    """PSS of manager and worker, with a few thousand answers kept."""
-    page_path = page(edge, "memory", Answer(headers=[FRESH], body=b"x" * 1000))
-    for number in range(300):
-        edge.ask(f"{page_path}?n={number}")
+def memory(edge: RunningEdge) -> int:
+    """PSS of manager and worker in kB."""
     worker = Path(f"/proc/{edge.process.pid}/task/{edge.process.pid}/children").read_text().split()
-    pss = sum(
-        int(re.findall(r"(?m)^Pss: +([0-9]+)", Path(f"/proc/{p}/smaps_rollup").read_text())[0])
-        for p in (edge.process.pid, *worker)
-    )
-    assert pss < 80_000, f"{pss} kB"
+    rollups = (Path(f"/proc/{p}/smaps_rollup").read_text() for p in (edge.process.pid, *worker))
+    return sum(int(re.findall(r"(?m)^Pss: +([0-9]+)", text)[0]) for text in rollups)
+
+
+def test_memory_of_an_edge(edge: RunningEdge) -> None:
+    """With a few hundred answers kept."""
+    path = page(edge, "memory", Answer(headers=[FRESH], body=b"x" * 1000))
+    for number in range(300):
+        edge.ask(f"{path}?n={number}")
+    assert memory(edge) < 80_000

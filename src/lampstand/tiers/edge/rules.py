@@ -4,6 +4,7 @@ The model knows nothing of Varnish. `vcl.py` turns it into VCL; a CloudFront beh
 `Behaviour`. First match wins: the user's rules, then those of the preset, then the two of every site.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -163,11 +164,8 @@ def _join(path: str, parameters: Sequence[str]) -> str:
 
 def normal_host(host: str, scheme: str = "http") -> str:
     """The host as it stands in the key: lower case, without the scheme's own port and a closing dot."""
-    name, colon, port = host.lower().partition(":") if not host.startswith("[") else (host.lower(), "", "")
-    name = name.rstrip(".")
-    if not colon or (scheme, port) in (("http", "80"), ("https", "443")):
-        return name
-    return f"{name}:{port}"
+    default = "443" if scheme == "https" else "80"
+    return re.sub(rf"\.?(:{default})?$", "", host.lower(), count=1)
 
 
 def explain(
