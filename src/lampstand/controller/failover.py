@@ -4,7 +4,7 @@ Every matcher is pure over a View. Recoveries that change roles or replication e
 copying a server does not exclude them, because a server that is copied takes part in nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from lampstand.controller.failover_group import Group
 from lampstand.controller.failover_reseed import DIVERGED_ERRORS, far_behind, reseed_steps
@@ -342,8 +342,8 @@ def everything_down(view: View) -> list[Finding]:
 
 
 # -- recoveries ------------------------------------------------------------------------------------------------------
-def _one(name: str, deadline: float, run: Callable[[Hands], object]) -> tuple[Step, ...]:
-    return (Step(name, deadline, run),)  # pyright: ignore[reportArgumentType]
+def _one(name: str, deadline: float, run: Callable[[Hands], Awaitable[None]]) -> tuple[Step, ...]:
+    return (Step(name, deadline, run),)
 
 
 def _elect(view: View, finding: Finding) -> Sequence[Step]:

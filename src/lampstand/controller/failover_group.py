@@ -1,4 +1,4 @@
-"""What the database group looks like in one View: who is the primary, who may hold acknowledged writes, who lost whom. Pure."""
+"""The database group in one View: who is the primary, who may hold acknowledged writes, who lost whom. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Group:
         return tuple(n for n in names if self.primary is None or n != self.primary.name)
 
     def joined_at(self, name: str) -> str:
-        """Position of the primary when this voter joined; before it has reached that, it may lack acknowledged writes."""
+        """Position of the primary when this voter joined; until it has that, it may lack acknowledged writes."""
         return self.view.memory.known.get(self.kind, {}).get(name, "")
 
     @property

@@ -149,7 +149,7 @@ class Promotion:
             n for n, gtid in self.received.items() if sequence(str(gtid or "")) < sequence(group.joined_at(n))
         ]
         if lacking and not self.accept_loss:
-            # Joined a moment ago and has not caught up, or its data folder was lost: it cannot tell what it acknowledged.
+            # It joined a moment ago and has not caught up, or its data folder was lost.
             await self._refuse(
                 hands, f"{names(lacking)} has not caught up with what was acknowledged before it joined"
             )
@@ -217,7 +217,7 @@ class Promotion:
         """Clients and replicas find the new primary. A replica that cannot be pointed now is mended later."""
         winner = self._winner()
         others = [
-            m for m in Group(hands.view).members if m != winner and m != self.old and m.name in self.received
+            m for m in Group(hands.view).members if m not in (winner, self.old) and m.name in self.received
         ]
 
         async def point(replica: Instance) -> None:

@@ -28,7 +28,6 @@ class Journal:
             value = cast("dict[str, Any]", json.loads(path.read_text()))
         except FileNotFoundError:
             return Memory()
-        value["known"] = {k: tuple(v) for k, v in value.get("known", {}).items()}
         return Memory(**value)
 
     def write_memory(self, memory: Memory) -> None:

@@ -1,6 +1,6 @@
 """Global transaction ids as MariaDB prints them: `domain-server-sequence`, several joined by commas. Pure.
 
-A site uses one domain (0). Within it every server's history is a line; sequence numbers only grow along it (strict mode).
+A site uses one domain (0). Within it every server's history is a line along which sequence numbers grow (strict mode).
 """
 
 from collections.abc import Mapping

@@ -148,7 +148,7 @@ def _relay_gtids(link: Link) -> Iterator[tuple[str, int, Gtid]]:
                     if error.args and error.args[0] == _ER_NO_SUCH_LOG:
                         return
                     raise
-                rows = cast("tuple[tuple[Any, ...], ...]", cursor.fetchall())
+                rows = cursor.fetchall()
             for name, at, kind, _server, _end, info in rows:
                 file = str(name)
                 found = _RELAY_GTID.search(str(info)) if kind == "Gtid" else None
