@@ -21,16 +21,23 @@ from lampstand.tiers.edge.rules import (
 
 ALL = Query(drop=())
 NAMES = st.sampled_from(["a", "b", "c", "page", "utm_source", "a[]", "q", ""])
-PARAMETERS = st.builds(lambda n, eq, v: f"{n}{eq}{v if eq else ''}", NAMES, st.sampled_from(["", "="]), st.text(ascii_letters + "0=%.", max_size=3))
+PARAMETERS = st.builds(
+    lambda n, eq, v: f"{n}{eq}{v if eq else ''}",
+    NAMES,
+    st.sampled_from(["", "="]),
+    st.text(ascii_letters + "0=%.", max_size=3),
+)
 QUERIES = st.lists(PARAMETERS, max_size=8).map("&".join)
-POLICIES = st.sampled_from([ALL, Query(drop=("utm_*",)), Query(keep=("a", "page*")), Query(keep=()), Query(drop=("?",))])
+POLICIES = st.sampled_from(
+    [ALL, Query(drop=("utm_*",)), Query(keep=("a", "page*")), Query(keep=()), Query(drop=("?",))]
+)
 
 
 def site(**cdn: object) -> Site:
     return Site.model_validate({"site": "shop", "cdn": cdn})
 
 
-# --- keys ------------------------------------------------------------------------------------------------------------
+# --- keys ---------------------------------------------------------------------------------------------------
 
 
 @given(QUERIES, POLICIES)
@@ -77,7 +84,15 @@ def test_very_long_queries_are_left_alone() -> None:
 
 @pytest.mark.parametrize(
     ("url", "key"),
-    [("/x", "/x"), ("/x?", "/x"), ("/x?&&", "/x"), ("/x?a#b?c", "/x?a"), ("/a&b?c", "/a&b?c"), ("/x?a=b?c=d", "/x?a=b?c=d"), ("/x?=1", "/x?=1")],
+    [
+        ("/x", "/x"),
+        ("/x?", "/x"),
+        ("/x?&&", "/x"),
+        ("/x?a#b?c", "/x?a"),
+        ("/a&b?c", "/a&b?c"),
+        ("/x?a=b?c=d", "/x?a=b?c=d"),
+        ("/x?=1", "/x?=1"),
+    ],
 )
 def test_forms_of_urls(url: str, key: str) -> None:
     assert key_url(url, ALL) == key
@@ -100,16 +115,25 @@ def test_hosts(host: str, scheme: str, normal: str) -> None:
     assert normal_host(host, scheme) == normal
 
 
-# --- rules -----------------------------------------------------------------------------------------------------------
+# --- rules --------------------------------------------------------------------------------------------------
 
 
 def test_the_first_match_wins_and_something_always_matches() -> None:
     many = behaviours(site(rules=[{"match": "/a/b/*", "ttl": "1h"}, {"match": "/a/*", "bypass": True}]))
-    assert [choose(many, p)[1].name for p in ("/a/b/c", "/a/c", "/x.css", "/")] == ["cdn.rules[0]", "cdn.rules[1]", "static files", "default"]
+    assert [choose(many, p)[1].name for p in ("/a/b/c", "/a/c", "/x.css", "/")] == [
+        "cdn.rules[0]",
+        "cdn.rules[1]",
+        "static files",
+        "default",
+    ]
 
 
 def test_defaults_of_the_site_and_words_of_the_rule() -> None:
-    cdn = site(stale_while_revalidate="1m", stale_if_error="1h", rules=[{"match": "/a", "stale_if_error": "0s"}, {"match": "/b"}])
+    cdn = site(
+        stale_while_revalidate="1m",
+        stale_if_error="1h",
+        rules=[{"match": "/a", "stale_if_error": "0s"}, {"match": "/b"}],
+    )
     first, second, *_ = behaviours(cdn)
     assert (first.stale_while_revalidate, first.stale_if_error) == (60, 0)
     assert (second.stale_while_revalidate, second.stale_if_error) == (60, 3600)
@@ -140,11 +164,13 @@ def test_presets(preset: str, path: str, name: str) -> None:
     assert choose(behaviours(site(preset=preset)), path)[1].name == name
 
 
-# --- explain -----------------------------------------------------------------------------------------------------------
+# --- explain ------------------------------------------------------------------------------------------------
 
 
 def test_explain_says_which_rule_and_what_key() -> None:
-    shop = site(rules=[{"match": "/shop/*", "ttl": "1h", "vary_cookies": "currency", "query": {"keep": ["page"]}}])
+    shop = site(
+        rules=[{"match": "/shop/*", "ttl": "1h", "vary_cookies": "currency", "query": {"keep": ["page"]}}]
+    )
     said = explain(shop, "https://Shop.test/shop/x?b=1&page=2")
     assert (said.behaviour.name, said.position) == ("cdn.rules[0]", 0)
     assert said.key == "https://shop.test/shop/x?page=2 cookie:currency"
@@ -162,7 +188,9 @@ def test_explain_says_which_rule_and_what_key() -> None:
     ],
 )
 def test_explain_says_why(arguments: dict[str, str], word: str) -> None:
-    shop = site(preset="wordpress", rules=[{"match": "/api/*", "bypass": True}, {"match": "/old", "redirect": "/new"}])
+    shop = site(
+        preset="wordpress", rules=[{"match": "/api/*", "bypass": True}, {"match": "/old", "redirect": "/new"}]
+    )
     assert word in explain(shop, **arguments).reasons[0]  # type: ignore[arg-type]
 
 

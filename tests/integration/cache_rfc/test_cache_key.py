@@ -12,12 +12,22 @@ from tests.edge_support import Answer, RunningEdge
 
 NAMES = st.sampled_from(["a", "b", "B", "ab", "a[]", "page", "utm_x", "gclid", "z.z", "%61", "a+b", ""])
 VALUES = st.text(ascii_letters + "0129-_.~%=+,:;/?@!$'()*[]|", max_size=4)
-PARAMETERS = st.builds(lambda n, eq, v: f"{n}{eq}{v if eq else ''}", NAMES, st.sampled_from(["", "="]), VALUES)
+PARAMETERS = st.builds(
+    lambda n, eq, v: f"{n}{eq}{v if eq else ''}", NAMES, st.sampled_from(["", "="]), VALUES
+)
 QUERIES = st.lists(PARAMETERS, max_size=7).map("&".join)
 POLICY = behaviours(Site.model_validate({"site": "rfc"}))[-1].query
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@SETTINGS
 @given(QUERIES)
 def test_the_edge_and_the_model_agree(edge: RunningEdge, query: str) -> None:
     path = f"/{uuid.uuid4().hex}"

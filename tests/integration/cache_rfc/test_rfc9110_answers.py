@@ -23,7 +23,7 @@ def kept(
     return path
 
 
-# --- 13: conditional requests --------------------------------------------------------------------------------------
+# --- 13: conditional requests -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_13_a_condition_on_a_failure_is_no_condition(edge: RunningEdge) -> None:
     assert edge.ask(path, [("If-None-Match", '"abc"')]).status == 404
 
 
-# --- 14: ranges ----------------------------------------------------------------------------------------------------
+# --- 14: ranges ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_rfc9111_3_3_an_unasked_part_is_not_kept_as_the_whole(edge: RunningEdge)
     assert edge.origin.count(path) == 2
 
 
-# --- 6, 7: fields --------------------------------------------------------------------------------------------------
+# --- 6, 7: fields -------------------------------------------------------------------------------------------
 
 
 def test_7_6_1_hop_by_hop_fields_are_not_kept(edge: RunningEdge) -> None:
@@ -207,7 +207,7 @@ def test_15_2_interim_answers_are_not_final(edge: RunningEdge) -> None:
     assert edge.ask(path, [("Expect", "100-continue")]).status == 200
 
 
-# --- limits --------------------------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------------------
 
 
 def raw(edge: RunningEdge, text: bytes) -> bytes:
@@ -246,7 +246,7 @@ def test_an_answer_with_a_large_header(edge: RunningEdge) -> None:
     assert edge.ask(path).cache == "hit"
 
 
-# --- RFC 9211 --------------------------------------------------------------------------------------------------------
+# --- RFC 9211 -----------------------------------------------------------------------------------------------
 
 
 def test_rfc9211_2_1_hit_and_2_4_ttl(edge: RunningEdge) -> None:
@@ -275,7 +275,7 @@ def test_rfc9211_2_members_of_others_come_first(edge: RunningEdge) -> None:
     assert (edge.ask(path).header("Cache-Status") or "").startswith("Origin; hit, edge-fra; hit")
 
 
-# --- collapsing ------------------------------------------------------------------------------------------------------
+# --- collapsing ---------------------------------------------------------------------------------------------
 
 
 def together(edge: RunningEdge, path: str, number: int, gate: threading.Event) -> list[int]:

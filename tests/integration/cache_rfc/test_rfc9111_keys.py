@@ -137,7 +137,8 @@ def test_marketing_parameters_are_nobody_s(edge: RunningEdge) -> None:
 
 POISON = [
     "X-Forwarded-Host", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Host",
-    "X-Original-URL", "X-Rewrite-URL", "X-Original-Host", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+    "X-Original-URL", "X-Rewrite-URL", "X-Original-Host", "X-HTTP-Method-Override", "X-HTTP-Method",
+    "X-Method-Override",
     "Forwarded", "Proxy", "X-Forwarded-Path", "Front-End-Https", "X-Forwarded-Ssl", "X-Url-Scheme",
 ]  # fmt: skip
 

@@ -3,7 +3,6 @@
 import gzip
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
 import pytest
 
@@ -20,9 +19,9 @@ def scenario(function: Callable[[RunningEdge], None]) -> Callable[[RunningEdge],
     return function
 
 
-def lasting(directives: str, *headers: tuple[str, str], **more: Any) -> Answer:
+def lasting(directives: str, *headers: tuple[str, str], body: bytes | None = None) -> Answer:
     """An answer with these directives."""
-    return Answer(headers=[("Cache-Control", directives), *headers], **more)
+    return Answer(headers=[("Cache-Control", directives), *headers], body=body)
 
 
 def second(edge: RunningEdge, first: Answer, then: Answer | Callable[[Request], Answer]) -> tuple[str, Reply]:
@@ -123,7 +122,7 @@ def rfc8246_2_immutable_says_nothing_about_age(edge: RunningEdge) -> None:
     assert reply.answer == 2
 
 
-# --- 4.3 validation ------------------------------------------------------------------------------------------------
+# --- 4.3 validation -----------------------------------------------------------------------------------------
 
 
 def _validated(validator: tuple[str, str], asked: str, expected: str) -> Callable[[RunningEdge], None]:

@@ -70,7 +70,7 @@ def page(edge: RunningEdge, folder: str, *answers: Answer) -> str:
     return path
 
 
-# --- rules -----------------------------------------------------------------------------------------------------------
+# --- rules --------------------------------------------------------------------------------------------------
 
 
 def test_a_ttl_of_the_operator(edge: RunningEdge) -> None:
@@ -182,7 +182,7 @@ def test_compression(edge: RunningEdge) -> None:
     assert edge.ask(image, [("Accept-Encoding", "gzip")]).header("Content-Encoding") is None
 
 
-# --- what the application sees -------------------------------------------------------------------------------------
+# --- what the application sees ------------------------------------------------------------------------------
 
 
 def test_forwarded_headers_and_request_id(edge: RunningEdge) -> None:
@@ -206,7 +206,7 @@ def test_a_request_id_is_passed_on(edge: RunningEdge) -> None:
         edge.ask(path, [("X-Request-Id", "abcdef-0123456789")]).header("X-Request-Id") == "abcdef-0123456789"
     )
     edge.ask(path, [("X-Request-Id", "bad id")])
-    assert [r.header("X-Request-Id") for r in edge.origin.requests[path]][0] == "abcdef-0123456789"
+    assert edge.origin.requests[path][0].header("X-Request-Id") == "abcdef-0123456789"
     assert "bad" not in (edge.origin.requests[path][1].header("X-Request-Id") or "bad")
 
 
@@ -228,7 +228,7 @@ def test_websockets_pass_through(edge: RunningEdge) -> None:
     assert edge.origin.requests[path][0].header("Upgrade") == "websocket"
 
 
-# --- failing origins -------------------------------------------------------------------------------------------------
+# --- failing origins ----------------------------------------------------------------------------------------
 
 
 def test_another_balancer_is_asked(origins: list[Origin]) -> None:
@@ -298,7 +298,7 @@ def admin(edge: RunningEdge, *words: str) -> str:
     ).stdout
 
 
-# --- misses at once ----------------------------------------------------------------------------------------------------
+# --- misses at once -----------------------------------------------------------------------------------------
 
 
 def misses(running: dict[str, RunningEdge], path: str, number: int, gate: threading.Event) -> set[int]:
@@ -327,7 +327,7 @@ def test_a_thousand_misses_at_once(origins: list[Origin], shield: str | None, fe
         assert origins[0].count(path) == fetches
 
 
-# --- shield -----------------------------------------------------------------------------------------------------------
+# --- shield -------------------------------------------------------------------------------------------------
 
 
 def test_a_shield(origins: list[Origin]) -> None:
@@ -360,7 +360,7 @@ def test_a_shield(origins: list[Origin]) -> None:
         eventually(lambda: iad.ask(other).status == 200, 10)
 
 
-# --- large files ------------------------------------------------------------------------------------------------------
+# --- large files --------------------------------------------------------------------------------------------
 
 
 class Files:
@@ -376,12 +376,19 @@ class Files:
             file.write(b"last")
         (root / "nginx.conf").write_text(
             f"daemon off; pid {root}/pid; error_log stderr; events {{ worker_connections 64; }}"
-            f"http {{ access_log {root}/access.log; sendfile on; client_body_temp_path {root}/t; proxy_temp_path {root}/t;"
+            f"http {{ access_log off; sendfile on; client_body_temp_path {root}/t; proxy_temp_path {root}/t;"
             f"fastcgi_temp_path {root}/t; uwsgi_temp_path {root}/t; scgi_temp_path {root}/t;"
-            f"server {{ listen 127.0.0.1:{self.port}; root {root}; location = /.lampstand/health {{ return 200 ok; }} }} }}"
+            f"server {{ listen 127.0.0.1:{self.port}; root {root};"
+            f"location = /.lampstand/health {{ return 200 ok; }} }} }}"
         )
         root.chmod(0o755)
-        self.process = subprocess.Popen([discover().nginx.path, "-c", str(root / "nginx.conf"), "-g", "user root;"], stderr=subprocess.DEVNULL)
+        argv = [
+            discover().nginx.path,
+            "-c",
+            str(root / "nginx.conf"),
+            *(["-g", "user root;"] if os.geteuid() == 0 else []),
+        ]
+        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
         eventually(lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None)
 
     def stop(self) -> None:
@@ -396,7 +403,8 @@ def test_a_file_of_10_gib_does_not_fill_memory() -> None:
             with edges(Site.model_validate({"site": "large", "cdn": {"edges": ["fra"]}}), [files]) as running:  # type: ignore[list-item]
                 edge = running["edge-fra"]
                 tail = edge.ask("/large.bin", [("Range", "bytes=-4")])
-                assert (tail.status, tail.body, tail.header("Content-Range")) == (206, b"last", f"bytes {files.SIZE - 4}-{files.SIZE - 1}/{files.SIZE}")
+                assert (tail.status, tail.body) == (206, b"last")
+                assert tail.header("Content-Range") == f"bytes {files.SIZE - 4}-{files.SIZE - 1}/{files.SIZE}"
                 connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=20)
                 connection.request("GET", "/large.bin")
                 response = connection.getresponse()
@@ -410,7 +418,7 @@ def test_a_file_of_10_gib_does_not_fill_memory() -> None:
             files.stop()
 
 
-# --- reload -----------------------------------------------------------------------------------------------------------
+# --- reload -------------------------------------------------------------------------------------------------
 
 
 def test_a_reload_keeps_what_is_kept(edge: RunningEdge) -> None:
@@ -451,3 +459,12 @@ def test_memory_of_an_edge(edge: RunningEdge) -> None:
     for number in range(300):
         edge.ask(f"{path}?n={number}")
     assert memory(edge) < 80_000
+
+
+@pytest.mark.parametrize("golden", ["rules-edge-iad", "tls-edge-one"])
+def test_the_golden_texts_compile(golden: str) -> None:
+    path = Path(__file__).parents[2] / "golden" / "edge" / f"{golden}.vcl"
+    result = subprocess.run(
+        [discover().varnishd.path, "-C", "-f", str(path)], check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]

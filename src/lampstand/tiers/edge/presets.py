@@ -61,7 +61,10 @@ PRESETS: Mapping[str, Preset] = {
         rules=(
             (
                 "admin",
-                _rule(match=["/admin*", "/user*", "/cron*", "/update.php", "/core/install.php", "/batch*"], bypass=True),
+                _rule(
+                    match=["/admin*", "/user*", "/cron*", "/update.php", "/core/install.php", "/batch*"],
+                    bypass=True,
+                ),
             ),
         ),
         cookies=("SESS*", "SSESS*", "NO_CACHE"),

@@ -1,4 +1,4 @@
-"""Purging: what is kept of URLs, tags or a prefix is forgotten (hard) or made old (soft) on every edge, in milliseconds.
+"""Purging: what is kept of URLs, tags or a prefix is forgotten (hard) or made old (soft) on every edge.
 
 An edge that cannot be reached must not come back with what should be gone, so a purge is written to a journal first and
 struck out edge by edge; the controller calls `replay` in each of its cycles.
@@ -107,8 +107,8 @@ async def purge(
 ) -> PurgeReport:
     """Purges on all edges at once; the shield first, because the others fetch from it.
 
-    `endpoints` are the edges' `http` endpoints, `timeout` seconds for each edge. An edge that fails is in the report (and
-    stays in the journal); nothing is raised for it.
+    `endpoints` are the edges' `http` endpoints, `timeout` seconds for each edge. An edge that fails is in the report
+    (and stays in the journal); nothing is raised for it.
     """
     began = time.perf_counter()
     entry = journal.begin(what, [e.instance for e in endpoints]) if journal else ""

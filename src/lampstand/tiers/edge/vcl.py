@@ -22,8 +22,7 @@ _NEGATIVE_TTL = 5
 """Seconds that a missing page is remembered, so that a wave of requests for it does not reach the application."""
 
 _ANYWAY_TIMEOUT = 5.0
-"""Seconds that a balancer gets for an answer whose probes fail while there is nobody else to ask, or while an old answer
-is at hand."""
+"""Seconds for an answer of a balancer whose probes fail, or of any while an old answer is at hand."""
 
 _URL_LIMIT = 8192
 """Bytes of a request target (RFC 9110 section 4.1 recommends at least 8000)."""
@@ -156,8 +155,9 @@ def _request_lines(rule: Behaviour) -> list[str]:
     if rule.redirect:
         target = vcl_string(rule.redirect)
         if "*" in rule.redirect and len(rule.match) == 1 and "*" in rule.match[0]:
-            captured = glob_regex(rule.match[0]).replace(".*", "(.*)", 1)
-            target = f"regsub(req.http.x-edge-path, {vcl_string(f'^{captured}$')}, {vcl_string(_replacement(rule.redirect))})"
+            captured = f"^{glob_regex(rule.match[0]).replace('.*', '(.*)', 1)}$"
+            replacement = rule.redirect.replace("\\", "\\\\").replace("*", "\\1", 1)
+            target = f"regsub(req.http.x-edge-path, {vcl_string(captured)}, {vcl_string(replacement)})"
         lines.append(f"set req.http.x-edge-location = {target};")
         lines.append(f"return (synth({rule.redirect_status}));")
         return lines
@@ -168,16 +168,14 @@ def _request_lines(rule: Behaviour) -> list[str]:
         lines.append(f"if (req.http.Cookie ~ {vcl_string(f'(?:^|;)[ ]*(?:{names})=')}) {{")
         lines.append('    set req.http.x-edge-bypass = "1";')
         lines.append("}")
-    for number, name in enumerate(rule.vary_cookies):
-        if number == 0:
-            lines.append("cookie.parse(req.http.Cookie);")
-        lines.append(
-            f'set req.http.x-edge-vary = req.http.x-edge-vary + {vcl_string(f"c:{name}=")} + cookie.get({vcl_string(name)}) + ";";'
-        )
-    for name in rule.vary_headers:
-        lines.append(
-            f'set req.http.x-edge-vary = req.http.x-edge-vary + {vcl_string(f"h:{name}=")} + req.http.{name} + ";";'
-        )
+    if rule.vary_cookies:
+        lines.append("cookie.parse(req.http.Cookie);")
+    varying = [(f"c:{n}=", f"cookie.get({vcl_string(n)})") for n in rule.vary_cookies]
+    varying += [(f"h:{n}=", f"req.http.{n}") for n in rule.vary_headers]
+    lines += [
+        f'set req.http.x-edge-vary = req.http.x-edge-vary + {vcl_string(what)} + {value} + ";";'
+        for what, value in varying
+    ]
     if not rule.cookies_reach_the_application:
         lines.append('if (req.method == "GET" || req.method == "HEAD") {')
         if rule.vary_cookies:
@@ -192,11 +190,6 @@ def _request_lines(rule: Behaviour) -> list[str]:
             lines.append("    unset req.http.Cookie;")
         lines.append("}")
     return lines
-
-
-def _replacement(target: str) -> str:
-    """The target of a redirect as the replacement of regsub(): `\\1` for the first `*`."""
-    return target.replace("\\", "\\\\").replace("*", "\\1", 1)
 
 
 def _response_lines(rule: Behaviour) -> list[str]:
@@ -243,8 +236,7 @@ def _deliver_lines(rule: Behaviour) -> list[str]:
             lines.append('        set resp.http.Cache-Control = resp.http.Cache-Control + ", immutable";')
             lines.append("    }")
         lines.append("}")
-    for header in rule.vary_headers:
-        lines.append(f'header.append(resp.http.Vary, "{header}");')
+    lines += [f'header.append(resp.http.Vary, "{header}");' for header in rule.vary_headers]
     if rule.vary_cookies:
         lines.append('header.append(resp.http.Vary, "Cookie");')
     for name, value in rule.headers:
