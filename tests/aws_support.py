@@ -68,7 +68,9 @@ SITES: Mapping[str, dict[str, Any]] = {
         "database": {"replicas": 0},
         "cache": {"replicas": 0},
         "sessions": {"replicas": 0},
-        "targets": {"aws": {"instance_type": "t4g.small", "database_engine": "mysql", "cache_engine": "redis"}},
+        "targets": {
+            "aws": {"instance_type": "t4g.small", "database_engine": "mysql", "cache_engine": "redis"}
+        },
     },
     "kubernetes": {
         "site": "shop",

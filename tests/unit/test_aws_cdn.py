@@ -80,7 +80,12 @@ def run(code: str, requests: Sequence[Request]) -> list[dict[str, Any]]:
             }
         )
     done = subprocess.run(
-        [NODE, "-e", code + HARNESS], input=json.dumps(events), capture_output=True, text=True, timeout=30, check=False
+        [NODE, "-e", code + HARNESS],
+        input=json.dumps(events),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     result: list[dict[str, Any]] = json.loads(done.stdout)
@@ -128,7 +133,11 @@ def test_cache_behaviours_do_what_the_edges_do(name: str) -> None:
     for method, url, cookies in TABLE:
         path = url.partition("?")[0]
         rule = explain(here.site, f"https://h{url}", method=method, cookies=list(cookies)).behaviour
-        if rule.redirect or method == "POST" or any(glob_matches(f"/{f}/*", path) for f in public_uploads(here)):
+        if (
+            rule.redirect
+            or method == "POST"
+            or any(glob_matches(f"/{f}/*", path) for f in public_uploads(here))
+        ):
             continue  # The function's; not cached; served from the bucket.
         met = next(p for p in chosen if glob_matches(p.pattern, path))
         where = f"{name} {url}: {rule.name} at {met.pattern}"

@@ -42,7 +42,9 @@ def gone(paper: Paper) -> None:
     )
 
 
-def planned(paper: Paper, kind: str, many: list[dict[str, Any]], status: str = "CREATE_COMPLETE", why: str = "") -> None:
+def planned(
+    paper: Paper, kind: str, many: list[dict[str, Any]], status: str = "CREATE_COMPLETE", why: str = ""
+) -> None:
     stub = paper.stub("cloudformation")
     stub.add_response(
         "create_change_set",
@@ -53,14 +55,21 @@ def planned(paper: Paper, kind: str, many: list[dict[str, Any]], status: str = "
         },
     )  # fmt: skip
     stub.add_response(
-        "describe_change_set", {"Status": status, "StatusReason": why, "Changes": many}, {"ChangeSetName": ARN}
+        "describe_change_set",
+        {"Status": status, "StatusReason": why, "Changes": many},
+        {"ChangeSetName": ARN},
     )
 
 
-def resource(action: str, id_: str, type_: str, replacement: str | None = None, cause: str = "") -> dict[str, Any]:
+def resource(
+    action: str, id_: str, type_: str, replacement: str | None = None, cause: str = ""
+) -> dict[str, Any]:
     change: dict[str, Any] = {"Action": action, "LogicalResourceId": id_, "ResourceType": type_}
     if replacement:
-        change |= {"Replacement": replacement, "Details": [{"Target": {"Attribute": "Properties", "Name": cause}}]}
+        change |= {
+            "Replacement": replacement,
+            "Details": [{"Target": {"Attribute": "Properties", "Name": cause}}],
+        }
     return {"Type": "Resource", "ResourceChange": change}
 
 
@@ -94,9 +103,7 @@ def apply(paper: Paper, **more: Any) -> list[Progress]:
 
 
 @pytest.mark.parametrize("type_", STATEFUL)
-@pytest.mark.parametrize(
-    ("verb", "replacement"), [("remove", "no"), ("modify", "yes"), ("modify", "maybe")]
-)
+@pytest.mark.parametrize(("verb", "replacement"), [("remove", "no"), ("modify", "yes"), ("modify", "maybe")])
 def test_nothing_that_holds_data_is_removed_or_replaced(type_: str, verb: Any, replacement: Any) -> None:
     change = Change("database", verb, "Primary", type_, replacement=replacement, causes=("Engine",))
     with pytest.raises(DataLossError, match="--replace database/Primary"):
@@ -344,7 +351,9 @@ def test_data_stacks_are_protected_once_they_are_complete() -> None:
 
 def test_a_stack_keeps_the_parameters_that_nobody_gives_now() -> None:
     template = Template(
-        "test", {"Topic": Resource("AWS::SNS::Topic", {"DisplayName": Ref("Release")})}, {"Release": Parameter("id")}
+        "test",
+        {"Topic": Resource("AWS::SNS::Topic", {"DisplayName": Ref("Release")})},
+        {"Release": Parameter("id")},
     )
     stack = Stack("network", 1, template)
     paper = Paper()
@@ -364,7 +373,9 @@ def test_a_stack_keeps_the_parameters_that_nobody_gives_now() -> None:
 
 
 def test_a_template_too_large_for_a_request_goes_through_the_bucket() -> None:
-    large = Template("large", {f"Topic{i}": Resource("AWS::SNS::Topic", {"DisplayName": "x" * 90}) for i in range(500)})
+    large = Template(
+        "large", {f"Topic{i}": Resource("AWS::SNS::Topic", {"DisplayName": "x" * 90}) for i in range(500)}
+    )
     assert len(large.as_json()) > BODY_LIMIT
     paper = Paper()
     paper.stub("s3").add_response(
@@ -411,7 +422,10 @@ def test_protection_is_lifted_only_for_a_stack_that_is_deleted() -> None:
 
 @pytest.mark.parametrize(
     ("status", "operation", "said"),
-    [("UPDATE_IN_PROGRESS", "cancel_update_stack", "returns"), ("CREATE_IN_PROGRESS", "delete_stack", "is removed")],
+    [
+        ("UPDATE_IN_PROGRESS", "cancel_update_stack", "returns"),
+        ("CREATE_IN_PROGRESS", "delete_stack", "is removed"),
+    ],
 )
 def test_cancelling(status: str, operation: str, said: str) -> None:
     paper = Paper()

@@ -53,7 +53,9 @@ def test_what_holds_data_survives_its_stack(name: str) -> None:
 
 def test_data_are_in_stacks_of_their_own() -> None:
     for stack in stacks(scope("full")):
-        held = {r.type for r in stack.template.resources.values()} & (STATEFUL.keys() - {"AWS::Logs::LogGroup"})
+        held = {r.type for r in stack.template.resources.values()} & (
+            STATEFUL.keys() - {"AWS::Logs::LogGroup"}
+        )
         assert (stack.life == "data") == bool(held), stack.key
 
 
@@ -102,7 +104,9 @@ def test_cache_with_one_node_asks_for_no_second_zone() -> None:
         for group in resources(stack, "AWS::ElastiCache::ReplicationGroup").values():
             properties = group["Properties"]
             many = properties["NumCacheClusters"] > 1
-            assert (properties["MultiAZEnabled"], properties["AutomaticFailoverEnabled"]) == (many, many), name
+            assert (properties["MultiAZEnabled"], properties["AutomaticFailoverEnabled"]) == (many, many), (
+                name
+            )
 
 
 def test_cache_node_types_are_some_that_exist() -> None:
@@ -144,7 +148,9 @@ def test_subnets_do_not_overlap_and_lie_in_the_network() -> None:
         assert all(n.prefixlen <= 28 for n in used), "AWS has no smaller subnets"
 
 
-@pytest.mark.parametrize(("replicas", "multi", "readers"), [(0, False, 0), (1, True, 0), (2, True, 1), (3, True, 2)])
+@pytest.mark.parametrize(
+    ("replicas", "multi", "readers"), [(0, False, 0), (1, True, 0), (2, True, 1), (3, True, 2)]
+)
 def test_replicas_are_a_standby_first(replicas: int, multi: bool, readers: int) -> None:
     stack = next(s for s in stacks(scope(database={"replicas": replicas})) if s.key == "database")
     instances = resources(stack, "AWS::RDS::DBInstance")
@@ -156,7 +162,9 @@ def test_a_reference_to_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing is called 'Nowhere'"):
         Template("test", {"Thing": Resource("AWS::SNS::Topic", {"TopicName": Ref("Nowhere")})})
     with pytest.raises(ValueError, match="nothing is called 'Else'"):
-        Template("test", {"Thing": Resource("AWS::SNS::Topic", {"TopicName": Sub("a ${Else.Arn} ${!Literal}")})})
+        Template(
+            "test", {"Thing": Resource("AWS::SNS::Topic", {"TopicName": Sub("a ${Else.Arn} ${!Literal}")})}
+        )
 
 
 def test_parameters_without_a_value_are_named() -> None:

@@ -41,8 +41,8 @@ IMAGES: Mapping[str, str] = {"balancer": "balancer", "gateway": "balancer", "web
                              "scheduler": "web"}  # fmt: skip
 """Kind of instance -> which of the two images it runs: nginx, or the application with its web server."""
 ALB_IDLE = 60
-SAFE_VARY = ("accept-encoding", "cookie", "authorization", "host", "origin")
-"""Headers that are part of CloudFront's key for pages, or make no difference to one address."""
+SAFE_VARY = ("accept-encoding", "cookie", "authorization", "host")
+"""Headers that are part of CloudFront's key for pages."""
 
 
 @dataclass(frozen=True)
