@@ -24,7 +24,10 @@ SITES: dict[str, dict[str, object]] = {
         "app": {
             "runtime": "python",
             "entry": "shop.wsgi:application",
-            "static": [{"match": "/static/*", "folder": "staticfiles"}, {"match": "/media/*", "folder": "media"}],
+            "static": [
+                {"match": "/static/*", "folder": "staticfiles"},
+                {"match": "/media/*", "folder": "media"},
+            ],
             "uploads": "media",
         },
         "cdn": {"edges": []},
@@ -93,7 +96,9 @@ def texts(instances: Iterable[Instance]) -> str:
     for instance in instances:
         for process in instance.processes:
             parts.append(f"===== {instance.name}: {' '.join(process.argv)}")
-            parts.append(f"account {process.account}, {process.stop_signal.name} for {process.stop_seconds:g} s")
+            parts.append(
+                f"account {process.account}, {process.stop_signal.name} for {process.stop_seconds:g} s"
+            )
         parts += [f"----- {f.path} {f.mode:o} {f.on_change}\n{f.content}" for f in instance.files]
         parts += [f"----- {f.path} live\n{f.content}" for f in instance.live_files]
     return "\n".join(parts)

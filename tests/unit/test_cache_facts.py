@@ -41,7 +41,9 @@ def test_a_replica() -> None:
 
 
 def test_a_replica_of_nobody() -> None:
-    waiting = REPLICA.replace("10.0.0.1", "127.0.0.1").replace("6379", "1").replace("status:up", "status:down")
+    waiting = (
+        REPLICA.replace("10.0.0.1", "127.0.0.1").replace("6379", "1").replace("status:up", "status:down")
+    )
     facts = parse(waiting)
     assert (facts.role, facts.source, facts.link_up) == ("slave", "", False)
 

@@ -9,7 +9,11 @@ from lampstand.tiers.balancer import live
 from lampstand.topology import Endpoint, File, Instance, Probe, Topology
 
 GATEWAY = Instance(
-    "gateway-1", "balancer", "gateway", (), live_files=(File("/etc/gateway/live/routes.conf", live.gateway_routes(())),)
+    "gateway-1",
+    "balancer",
+    "gateway",
+    (),
+    live_files=(File("/etc/gateway/live/routes.conf", live.gateway_routes(())),),
 )
 PORTS = {"database": 3000, "cache": 6000, "sessions": 7000}
 ALL = Memory(primaries={"database": "database-1", "cache": "cache-1", "sessions": "sessions-1"})
@@ -20,7 +24,9 @@ def server(name: str) -> Instance:
     protocol = "mysql" if kind == "database" else "redis"
     endpoint = Endpoint(name, protocol, "127.0.0.1", PORTS[kind] + int(number), protocol)
     tier = "database" if kind == "database" else "cache"
-    return Instance(name, tier, kind, (), endpoints=(endpoint,), probe=Probe(protocol, protocol, lag_limit=2.0))
+    return Instance(
+        name, tier, kind, (), endpoints=(endpoint,), probe=Probe(protocol, protocol, lag_limit=2.0)
+    )
 
 
 def seen(
@@ -39,7 +45,9 @@ def behind(*observed: ObservedInstance, memory: Memory = ALL) -> dict[str, list[
     """Port -> names of the servers behind it; several are sorted as in the text."""
     names = [o.name for o in observed]
     topology = Topology("shop", (GATEWAY, *(server(name) for name in names)))
-    text = routes(View(topology, Observed(0.0, {o.name: o for o in observed}), memory, 0.0))["gateway-1"][0].content
+    text = routes(View(topology, Observed(0.0, {o.name: o for o in observed}), memory, 0.0))["gateway-1"][
+        0
+    ].content
     found: dict[str, list[str]] = {}
     for block in text.split("upstream ")[1:]:
         lines = [line for line in block.split("}")[0].splitlines() if " server " in line]
@@ -61,7 +69,12 @@ def test_roles_decide() -> None:
     }
     moved = Memory(primaries={"database": "database-3", "cache": "cache-2"})
     found = behind(*three(), seen("cache-1"), seen("cache-2"), seen("sessions-1"), memory=moved)
-    assert found == {"writer": ["database-3"], "reader": ["database-1", "database-2"], "cache": ["cache-2"], "sessions": []}
+    assert found == {
+        "writer": ["database-3"],
+        "reader": ["database-1", "database-2"],
+        "cache": ["cache-2"],
+        "sessions": [],
+    }
 
 
 def test_without_a_chosen_primary_nobody_takes_writes() -> None:

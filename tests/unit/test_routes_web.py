@@ -16,13 +16,22 @@ LIVE = (
     File("/etc/balancer/live/releases.conf", live.releases(["/releases/r1"])),
     File("/etc/balancer/live/maintenance.conf", live.maintenance()),
 )
-BALANCER = Instance("balancer-1", "balancer", "balancer", (Process("nginx", ("nginx",), "www-data"),), live_files=LIVE)
+BALANCER = Instance(
+    "balancer-1", "balancer", "balancer", (Process("nginx", ("nginx",), "www-data"),), live_files=LIVE
+)
 
 
 def web(number: int, release: str = "r1") -> Instance:
     endpoint = Endpoint(f"web-{number}", "http", "127.0.0.1", 20_000 + number, "http")
     return Instance(
-        f"web-{number}", "web", "web", (), endpoints=(endpoint,), release=release, slow_start=6.0, index=number
+        f"web-{number}",
+        "web",
+        "web",
+        (),
+        endpoints=(endpoint,),
+        release=release,
+        slow_start=6.0,
+        index=number,
     )
 
 
@@ -32,7 +41,9 @@ def seen(
     return ObservedInstance(f"web-{number}", "web", state, health=health, health_since=NOW - age)
 
 
-def view(*observed: ObservedInstance, memory: Memory | None = None, releases: dict[int, str] | None = None) -> View:
+def view(
+    *observed: ObservedInstance, memory: Memory | None = None, releases: dict[int, str] | None = None
+) -> View:
     servers = [web(int(o.name[4:]), (releases or {}).get(int(o.name[4:]), "r1")) for o in observed]
     topology = Topology("shop", (BALANCER, *servers))
     return View(topology, Observed(NOW, {o.name: o for o in observed}), memory or Memory(), NOW)
@@ -84,20 +95,26 @@ def test_held_servers_get_none_unless_there_is_nobody_else() -> None:
     assert list(weights(view(seen(1), memory=memory))) == ["web-1"]
 
 
-@pytest.mark.parametrize(("age", "weight"), [(0.0, 1), (1.9, 1), (2.0, 3), (4.0, 6), (5.9, 6), (6.0, 10), (60.0, 10)])
+@pytest.mark.parametrize(
+    ("age", "weight"), [(0.0, 1), (1.9, 1), (2.0, 3), (4.0, 6), (5.9, 6), (6.0, 10), (60.0, 10)]
+)
 def test_a_server_that_comes_back_beside_a_warm_one_grows_in_steps(age: float, weight: int) -> None:
     assert weights(view(seen(1), seen(2, age=age))) == {"web-1": 10, "web-2": weight}
 
 
 def test_when_all_start_nobody_is_spared_and_no_step_makes_a_reload() -> None:
-    texts = {text(view(seen(1, age=age + 0.3), seen(2, age=age))) for age in (0.0, 1.0, 2.1, 3.0, 5.0, 7.0, 100.0)}
+    texts = {
+        text(view(seen(1, age=age + 0.3), seen(2, age=age))) for age in (0.0, 1.0, 2.1, 3.0, 5.0, 7.0, 100.0)
+    }
     assert len(texts) == 1
 
 
 def test_the_text_depends_on_nothing_but_who_gets_what() -> None:
     first = view(seen(1), seen(2, Health.BAD))
     later = View(first.topology, Observed(NOW + 9, dict(first.observed.instances)), first.memory, NOW + 9)
-    other_reason = view(seen(1, age=9999), replace(seen(2, Health.BAD), health_text="answers 500", restarts=3))
+    other_reason = view(
+        seen(1, age=9999), replace(seen(2, Health.BAD), health_text="answers 500", restarts=3)
+    )
     assert text(first) == text(later) == text(other_reason)
 
 

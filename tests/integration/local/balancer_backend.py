@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from lampstand.engines import discover
@@ -83,34 +83,34 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 512
     backend: Backend
 
-    def __init__(self, *args: Any) -> None:
-        self._open: set[socket.socket] = set()
-        super().__init__(*args)
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._open: list[socket.socket] = []
+        super().__init__(address, handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        connection, peer = super().get_request()
+        self._open.append(connection)
+        return connection, peer
 
     def end_connections(self) -> None:
         """A server that is gone has no connection."""
-        for connection in list(self._open):
+        for connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that leaves is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Server
     nth = 0
-    protocols: ClassVar[tuple[str, ...]] = ("websocket",)
+
+    @property
+    def backend(self) -> Backend:
+        assert isinstance(self.server, _Server)
+        return self.server.backend
 
     def _answer(self) -> None:
         self.nth += 1
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         headers = {k.lower(): v for k, v in self.headers.items()}
         asked = Asked(self.command, self.path, headers, body, self.client_address, self.nth)
-        self.server.backend.asked.append(asked)
+        self.backend.asked.append(asked)
         match url.path:
             case "/die":
                 self.close_connection = True
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.connection.sendall(data.upper())
             case _:
                 told = {
-                    "server": self.server.backend.name, "method": asked.method, "path": asked.path,
+                    "server": self.backend.name, "method": asked.method, "path": asked.path,
                     "headers": asked.headers, "body": len(body), "nth": asked.nth,
                 }  # fmt: skip
                 self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
@@ -178,7 +178,7 @@ class Answer:
     body: bytes
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 - whatever the backend tells
         return json.loads(self.body)
 
 

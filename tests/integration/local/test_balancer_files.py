@@ -101,7 +101,9 @@ def test_what_is_no_static_file_is_the_web_servers_business(php: Site, path: str
     assert asked_web(php, path)
 
 
-@pytest.mark.parametrize("path", ["/.env.txt", "/.git/config.txt", "/img/.hidden/x.png", "/.env", "/a/.git/config", "/%2eenv.txt"])
+@pytest.mark.parametrize(
+    "path", ["/.env.txt", "/.git/config.txt", "/img/.hidden/x.png", "/.env", "/a/.git/config", "/%2eenv.txt"]
+)
 def test_hidden_names_are_never_answered(php: Site, path: str) -> None:
     assert php.get(path).status == 404
 
@@ -110,7 +112,8 @@ def test_hidden_names_are_never_answered(php: Site, path: str) -> None:
     "path",
     [
         "/../private.txt", "/img/../../private.txt", "/%2e%2e/private.txt", "/img/..%2f..%2fprivate.txt",
-        "/uploads/../../../secret.txt", "/uploads/..%2fsecret.txt", "/uploads../secret.txt", "//etc/passwd", "/app.css/../../../../etc/passwd",
+        "/uploads/../../../secret.txt", "/uploads/..%2fsecret.txt", "/uploads../secret.txt", "//etc/passwd",
+        "/app.css/../../../../etc/passwd",
         "/img/..;/private.txt", "/%2e%2e%2fprivate.txt", "/..%5cprivate.txt", "/..%c0%af/private.txt",
     ],
 )  # fmt: skip
@@ -163,7 +166,15 @@ def test_uploads_are_shown_or_saved_and_never_run(php: Site) -> None:
     assert "content-disposition" not in php.get("/uploads/doc.pdf").headers
     assert php.get("/uploads/page.html").headers["content-disposition"] == "attachment"
     assert "sandbox" in php.get("/uploads/evil.svg").headers["content-security-policy"]
-    for path in ("evil.php", "evil.php/cat.png", "cat.png/evil.php", ".htaccess", "nothing.png", "shadow.txt", "link.txt"):
+    for path in (
+        "evil.php",
+        "evil.php/cat.png",
+        "cat.png/evil.php",
+        ".htaccess",
+        "nothing.png",
+        "shadow.txt",
+        "link.txt",
+    ):
         answer = php.get(f"/uploads/{path}")
         assert answer.status in (403, 404), path
         assert b"<?php" not in answer.body
@@ -209,3 +220,8 @@ def test_folders_of_their_own_with_any_name(web: Backend) -> None:
         assert asked_web(site, "/static/.secret.css")
         assert asked_web(site, "/static/tool.py")
         assert asked_web(site, "/static/nothing.css")
+
+
+def test_a_site_without_static_files_asks_its_web_servers_for_everything(web: Backend) -> None:
+    with balanced(web.server, site={"app": {"runtime": "perl", "entry": "app.psgi"}}) as site:
+        assert asked_web(site, "/site.css")

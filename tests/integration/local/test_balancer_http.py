@@ -1,4 +1,4 @@
-"""A real nginx with the rendered configuration of a balancer, in front of web servers that tell what they were asked."""
+"""A real nginx with the configuration of a balancer, in front of web servers that tell what they were asked."""
 
 import asyncio
 import contextlib
@@ -18,9 +18,9 @@ import pytest
 from lampstand.tiers.balancer import live
 from lampstand.tiers.balancer.live import Canary, Server
 from lampstand.tiers.balancer.reload import reload_nginx
-from lampstand.tiers.balancer.tier import MAINTENANCE, RELEASES, ROUTES, expand
+from lampstand.tiers.balancer.tier import MAINTENANCE, ROUTES, expand
 from lampstand.topology import File, Instance
-from tests.integration.local.balancer_backend import Answer, Backend, ask, ask_over, backend
+from tests.integration.local.balancer_backend import Answer, Backend, ask, backend
 from tests.integration.local.launch import Ground, Running, context, ground, launch, own
 from tests.support import eventually, free_port
 
@@ -57,7 +57,10 @@ def written(instance: Instance, **texts: str) -> Instance:
 
 @contextlib.contextmanager
 def balanced(
-    *servers: Server, site: Mapping[str, Any] | None = None, files: Mapping[str, str] | None = None, **texts: str
+    *servers: Server,
+    site: Mapping[str, Any] | None = None,
+    files: Mapping[str, str] | None = None,
+    **texts: str,
 ) -> Iterator[Site]:
     """A balancer in front of these servers, of a site whose release and uploads hold these files."""
     with ground() as place:
@@ -126,7 +129,9 @@ def test_through_a_shield_the_visitor_is_the_first_who_is_no_edge(site: Site) ->
 
 def test_without_edges_nobody_is_believed(web: Backend) -> None:
     with balanced(web.server, site={"cdn": {"edges": []}}) as alone:
-        told = alone.get("/echo", X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https", Forwarded="for=x").json
+        told = alone.get(
+            "/echo", X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https", Forwarded="for=x"
+        ).json
         assert told["headers"]["x-forwarded-for"] == "127.0.0.1"
         assert told["headers"]["x-forwarded-proto"] == "http"
         assert told["headers"]["forwarded"].startswith("for=127.0.0.1;proto=http;")
@@ -148,7 +153,9 @@ def test_the_request_id_is_kept_made_or_replaced_and_told(site: Site) -> None:
 
 
 def test_the_log_has_one_json_object_a_request(site: Site) -> None:
-    site.get('/echo?q="quo%20te', X_Request_Id="log-test-1234", X_Forwarded_For="192.0.2.9", User_Agent='a"b\\c')
+    site.get(
+        '/echo?q="quo%20te', X_Request_Id="log-test-1234", X_Forwarded_For="192.0.2.9", User_Agent='a"b\\c'
+    )
     line = eventually(lambda: [x for x in site.log() if x["request_id"] == "log-test-1234"])[0]
     assert line["client"] == "192.0.2.9"
     assert line["from"] == "127.0.0.1"
@@ -214,7 +221,9 @@ def test_a_frozen_server_costs_one_read_timeout_and_then_nothing() -> None:
     frozen = socket.create_server(("127.0.0.1", 0), backlog=100)  # takes connections and never answers
     with contextlib.closing(frozen), backend("web-1") as good:
         server = Server("web-2", "127.0.0.1", frozen.getsockname()[1])
-        with balanced(good.server, server, site={"balancer": {"processes": 1, "timeouts": {"read": "500ms"}}}) as site:
+        with balanced(
+            good.server, server, site={"balancer": {"processes": 1, "timeouts": {"read": "500ms"}}}
+        ) as site:
             statuses: list[int] = []
             for _ in range(20):
                 begun = time.monotonic()
@@ -283,7 +292,12 @@ def test_a_body_that_is_too_large_is_refused(web: Backend) -> None:
 
 
 def test_rates_are_counted_for_each_visitor(web: Backend) -> None:
-    limits = {"per_client": "1/s", "burst": 4, "exempt": ["192.0.2.0/24"], "paths": [{"match": "/login", "per_client": "1/m", "burst": 0}]}
+    limits = {
+        "per_client": "1/s",
+        "burst": 4,
+        "exempt": ["192.0.2.0/24"],
+        "paths": [{"match": "/login", "per_client": "1/m", "burst": 0}],
+    }
     with balanced(web.server, site={"balancer": {"rate_limit": limits}}) as site:
         statuses = [site.get("/echo", X_Forwarded_For="198.51.100.1").status for _ in range(8)]
         assert statuses == [200] * 5 + [429] * 3
@@ -296,7 +310,10 @@ def test_rates_are_counted_for_each_visitor(web: Backend) -> None:
 def test_only_whom_the_site_file_lets_in(web: Backend) -> None:
     who = {"allow": ["192.0.2.0/24", "2001:db8::/32"], "deny": ["192.0.2.66/32"]}
     with balanced(web.server, site={"balancer": who}) as site:
-        answers = {a: site.get("/echo", X_Forwarded_For=a).status for a in ("192.0.2.1", "192.0.2.66", "198.51.100.1")}
+        answers = {
+            a: site.get("/echo", X_Forwarded_For=a).status
+            for a in ("192.0.2.1", "192.0.2.66", "198.51.100.1")
+        }
         assert answers == {"192.0.2.1": 200, "192.0.2.66": 403, "198.51.100.1": 403}
         assert site.get("/.lampstand/health").status == 200
 

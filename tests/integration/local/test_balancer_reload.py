@@ -14,7 +14,7 @@ from lampstand.errors import LampstandError, TimedOutError
 from lampstand.tiers.balancer import live
 from lampstand.tiers.balancer.live import Server
 from lampstand.tiers.balancer.reload import drained, reload_nginx, workers
-from tests.integration.local.balancer_backend import Backend, ask, backend, fast_backend, route
+from tests.integration.local.balancer_backend import Backend, backend, fast_backend, route
 from tests.integration.local.test_balancer_http import Site, balanced
 from tests.support import eventually
 
@@ -34,8 +34,7 @@ def master(site: Site) -> int:
 
 
 def test_a_reload_counts_when_it_returns(two: tuple[Backend, Backend]) -> None:
-    first, second = two
-    with balanced(first.server) as site:
+    with balanced(two[0].server) as site:
         for number in range(6):
             target = two[number % 2]
             route(site.running.instance, live.web_routes([target.server]))
@@ -94,7 +93,7 @@ def test_dropping_ends_what_the_old_routes_made(two: tuple[Backend, Backend]) ->
         connection = http.client.HTTPConnection("127.0.0.1", site.port(), timeout=5)
         with contextlib.closing(connection):
             connection.request("GET", "/slow?seconds=3")
-            eventually(lambda: two[0].paths())
+            eventually(two[0].paths)
             begun = time.monotonic()
             asyncio.run(reload_nginx(master(site), drop_old_connections=True))
             with pytest.raises((OSError, http.client.HTTPException)):
@@ -145,7 +144,9 @@ class Load:
         """Over an idle connection; when that turns out to be closed, over a new one (RFC 9112 section 9.3.1)."""
         while True:
             reused = bool(self._idle)
-            reader, writer = self._idle.pop() if reused else await asyncio.open_connection("127.0.0.1", self._safe)
+            reader, writer = (
+                self._idle.pop() if reused else await asyncio.open_connection("127.0.0.1", self._safe)
+            )
             try:
                 kept = await self._exchange(reader, writer, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             except (ConnectionError, asyncio.IncompleteReadError):
@@ -159,7 +160,9 @@ class Load:
                 writer.close()
             return
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bool:
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+    ) -> bool:
         """Whether the connection may be used again."""
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -175,7 +178,10 @@ def test_servers_come_and_go_under_load_and_no_request_fails_or_runs_twice(tmp_p
         fast_backend("web-1", tmp_path / "one") as one,
         fast_backend("web-2", tmp_path / "two") as two,
     ):
-        servers = [Server(f"web-{n}", "127.0.0.1", int((tmp_path / f / "port").read_text())) for n, f in ((1, "one"), (2, "two"))]
+        servers = [
+            Server(f"web-{n}", "127.0.0.1", int((tmp_path / f / "port").read_text()))
+            for n, f in ((1, "one"), (2, "two"))
+        ]
         with balanced(*servers) as site:
             load = Load(site.port(), site.port("unsafe"))
             thread = threading.Thread(target=load.run)
@@ -196,4 +202,6 @@ def test_servers_come_and_go_under_load_and_no_request_fails_or_runs_twice(tmp_p
             assert methods.count("POST") == load.done["POST"] == RATE * SECONDS / 5
             assert load.done["GET"] == RATE * SECONDS * 4 / 5
             assert min(len(one()), len(two())) > RATE * SECONDS / 10
-            print(f"{reloads} reloads, the slowest {slowest * 1000:.0f} ms, {sum(load.done.values())} requests")
+            print(
+                f"{reloads} reloads, the slowest {slowest * 1000:.0f} ms, {sum(load.done.values())} requests"
+            )

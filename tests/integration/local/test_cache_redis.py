@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import redis
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ReadOnlyError
 
 from lampstand.errors import LampstandError, TimedOutError
 from lampstand.observed import CacheFacts
@@ -40,13 +41,17 @@ class Group:
         asyncio.run(roles.promote(self.instance(name), self.secrets.__getitem__, deadline=5))
 
     def follow(self, name: str, primary: str) -> None:
-        asyncio.run(roles.follow(self.instance(name), self.instance(primary), self.secrets.__getitem__, deadline=5))
+        asyncio.run(
+            roles.follow(self.instance(name), self.instance(primary), self.secrets.__getitem__, deadline=5)
+        )
         eventually(lambda: self.facts(name).link_up)
 
     def client(self, name: str) -> redis.Redis:
         """As the application."""
         instance = self.instance(name)
-        return redis.Redis(port=instance.endpoints[0].port, password=self.secrets[instance.kind], socket_timeout=5)
+        return redis.Redis(
+            port=instance.endpoints[0].port, password=self.secrets[instance.kind], socket_timeout=5
+        )
 
     def restart(self, name: str) -> None:
         """As a power cut and whatever starts servers again would."""
@@ -166,7 +171,16 @@ def test_a_full_cache_evicts_and_full_sessions_refuse() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["CONFIG GET *", "CONFIG SET dir /tmp", "REPLICAOF NO ONE", "SHUTDOWN NOSAVE", "ACL LIST", "BGSAVE", "MONITOR", "FLUSHALL"],
+    [
+        "CONFIG GET *",
+        "CONFIG SET dir /tmp",
+        "REPLICAOF NO ONE",
+        "SHUTDOWN NOSAVE",
+        "ACL LIST",
+        "BGSAVE",
+        "MONITOR",
+        "FLUSHALL",
+    ],
 )
 def test_the_application_cannot_change_the_server(sessions: Group, words: str) -> None:
     with sessions.client("sessions-1") as client, pytest.raises(NoPermissionError):
@@ -185,9 +199,11 @@ def test_the_application_may_use_its_data(cache: Group) -> None:
 
 def test_passwords_are_asked_for_and_are_not_on_the_command_line(sessions: Group) -> None:
     instance = sessions.instance("sessions-1")
-    with redis.Redis(port=instance.endpoints[0].port, socket_timeout=5) as nobody:
-        with pytest.raises(redis.exceptions.AuthenticationError):
-            nobody.get("a")
+    with (
+        redis.Redis(port=instance.endpoints[0].port, socket_timeout=5) as nobody,
+        pytest.raises(AuthenticationError),
+    ):
+        nobody.get("a")
     argv = " ".join(instance.processes[0].argv)
     assert not any(word in argv for word in PASSWORDS.values())
     assert all(file.secret and file.mode == 0o600 for file in instance.files)
@@ -233,8 +249,11 @@ def test_the_prober_keeps_its_connection_and_bounds_its_time(sessions: Group) ->
 
 async def _connections(prober: CacheProber, instance: Instance) -> int:
     """Connections the server has had as clients, but for the one that asks."""
-    client = redis.asyncio.Redis(
-        port=instance.endpoints[0].port, username="lampstand", password=PASSWORDS["cache_admin"], single_connection_client=True
+    client = Redis(
+        port=instance.endpoints[0].port,
+        username="lampstand",
+        password=PASSWORDS["cache_admin"],
+        single_connection_client=True,
     )
     async with client:
         return len([c for c in await client.client_list() if c["cmd"] == "info"])

@@ -4,7 +4,8 @@ nginx reloads on SIGHUP (https://nginx.org/en/docs/control.html): the master rea
 100 ms later it tells the old ones to finish, and until then both take connections. Its workers say what they are in
 their titles: `nginx: worker process` once they serve (set after ngx_worker_process_init), then `… is shutting down`
 from the moment they take no new connection. So the state is read from /proc, and as soon as a new worker serves, the
-old ones are told to finish directly. A reload is effective after some 10 ms instead of 110.
+old ones are told to finish directly. A reload is effective after some 20 ms instead of 120; only one that follows
+another within 100 ms has to wait for the master first.
 
 Which connections end: none, when `drop_old_connections` is false: old workers serve what they have, until it ends by
 itself or `worker_shutdown_timeout` passes. With true, all that the routes before it made: the workers that made them
