@@ -1,7 +1,7 @@
 """CloudFront compared with the edges of the other targets, rule by rule, for a table of requests.
 
-The viewer function is really run, by Node.js; which cache behaviour a path meets is told by CloudFront's documented rule
-(the first pattern that matches, case-sensitive, else the default one). What the edges do is `tiers.edge.rules.explain`.
+The viewer function is really run, by Node.js; which cache behaviour a path meets is told by CloudFront's documented
+rule (the first pattern that matches, case-sensitive, else the default one). What the edges do is `tiers.edge.rules.explain`.
 """
 
 import json
@@ -145,7 +145,8 @@ def test_cache_behaviours_do_what_the_edges_do(name: str) -> None:
         headers = policies[met.headers].properties if met.headers else {}
         text = json.dumps(headers, default=str)
         for header, value in rule.headers:
-            assert header in text and value in text, where
+            assert header in text, where
+            assert value in text, where
         assert ("immutable" in text) is rule.immutable, where
         if rule.browser_ttl is not None:
             assert f"max-age={rule.browser_ttl:.0f}" in text, where

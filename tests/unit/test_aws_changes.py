@@ -30,7 +30,7 @@ def runner(paper: Paper) -> tuple[Runner, Clock]:
     return Runner(paper.cloud, scope(), clock=clock, sleep=clock.sleep, now=fixed_now), clock
 
 
-def is_(paper: Paper, status: str, **more: Any) -> None:
+def is_(paper: Paper, status: str, **more: Any) -> None:  # noqa: ANN401 - fields of an answer
     """The next question about the stack is answered with a status."""
     stack = {"StackName": NAME, "CreationTime": NOW, "StackStatus": status, **more}
     paper.stub("cloudformation").add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": NAME})
@@ -91,7 +91,7 @@ def executed(paper: Paper) -> None:
     paper.stub("cloudformation").add_response("execute_change_set", {}, {"ChangeSetName": ARN})
 
 
-def apply(paper: Paper, **more: Any) -> list[Progress]:
+def apply(paper: Paper, **more: Any) -> list[Progress]:  # noqa: ANN401 - fields of an answer
     told: list[Progress] = []
     run, _ = runner(paper)
     run.apply([STACK], told.append, **more)
@@ -104,7 +104,7 @@ def apply(paper: Paper, **more: Any) -> list[Progress]:
 
 @pytest.mark.parametrize("type_", STATEFUL)
 @pytest.mark.parametrize(("verb", "replacement"), [("remove", "no"), ("modify", "yes"), ("modify", "maybe")])
-def test_nothing_that_holds_data_is_removed_or_replaced(type_: str, verb: Any, replacement: Any) -> None:
+def test_nothing_that_holds_data_is_removed_or_replaced(type_: str, verb: Any, replacement: Any) -> None:  # noqa: ANN401 - literals
     change = Change("database", verb, "Primary", type_, replacement=replacement, causes=("Engine",))
     with pytest.raises(DataLossError, match="--replace database/Primary"):
         changes.check([change])
@@ -401,7 +401,7 @@ def test_a_deletion_that_fails_says_what_is_in_the_way() -> None:
     is_(paper, "DELETE_FAILED")
     happened(paper, ("Vpc", "DELETE_FAILED", "The vpc has dependencies and cannot be deleted"))
     run, _ = runner(paper)
-    with pytest.raises(StackFailedError, match="Vpc .* could not be deleted: The vpc has dependencies"):
+    with pytest.raises(StackFailedError, match=r"Vpc .* could not be deleted: The vpc has dependencies"):
         Remover(run).delete([STACK], lambda _: None)
     paper.done()
 

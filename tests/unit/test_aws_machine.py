@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lampstand.targets.aws import machine_names
-from lampstand.targets.aws.bundle import bundle, machine_context
+from lampstand.targets.aws.bundle import bundle, machine_context, origin_rules
 from lampstand.targets.aws.export import files
 from lampstand.targets.aws.inventory import kind_of, priced
 from lampstand.topology import SECRETS
@@ -44,7 +44,18 @@ def document(name: str) -> dict[str, Any]:
 
 
 def test_golden() -> None:
-    golden("aws/bundle-full.json", bundle(scope("full"), "r1", IMAGES))
+    """The document's shape, and the two texts of this target; the other files are their tiers' own (with own tests)."""
+    found = document("full")
+    instances = [i for m in found["machines"].values() for i in m["instances"]]
+    texts = {f[0]: f[1] for i in instances for f in i["files"]}
+    golden("aws/gateway.conf", texts["/var/lib/lampstand/instances/gateway-1/etc/nginx.conf"])
+    golden("aws/origin.conf", origin_rules(scope("full")))
+    for instance in instances:
+        instance["files"] = [[path, mode] for path, _, mode in instance["files"]]
+        for process in instance["processes"]:
+            process["env"] = [name for name, _ in process["env"]]
+    found["step"]["env"] = [name for name, _ in found["step"]["env"]]
+    golden("aws/bundle-full.json", json.dumps(found, indent=1) + "\n")
 
 
 def test_a_machine_has_a_gateway_a_web_server_and_nginx() -> None:
@@ -117,7 +128,7 @@ def test_a_container_gets_no_secret_in_its_arguments(machine: ModuleType) -> Non
 
 
 def test_a_program_that_fails_is_told_by_its_last_line(machine: ModuleType) -> None:
-    with pytest.raises(machine.Failed, match="ls: .*No such file"):
+    with pytest.raises(machine.Failed, match=r"ls: .*No such file"):
         machine.run("ls", "/nowhere/at/all")
     with pytest.raises(machine.Failed, match="took longer"):
         machine.run("sleep", "5", deadline=0.1)

@@ -21,7 +21,7 @@ TAGS = [
 ]
 
 
-def roller(paper: Paper, **more: Any) -> Roller:
+def roller(paper: Paper, **more: Any) -> Roller:  # noqa: ANN401 - keys of a site file
     clock = Clock()
     return Roller(paper.cloud, scope("full", **more), clock=clock, sleep=clock.sleep)
 

@@ -46,7 +46,7 @@ class Application(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Says nothing."""
 
 
@@ -67,7 +67,8 @@ def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             [
                 f"ServerRoot {folder}", f"PidFile {folder}/pid", f"ErrorLog {folder}/error.log", "ServerName x",
                 "Mutex pthread default", f"Listen 127.0.0.1:{port}", *loads,
-                f"ProxyPass / http://127.0.0.1:{application.server_port}/", origin_rules(Scope(Site.model_validate(SITE))),
+                f"ProxyPass / http://127.0.0.1:{application.server_port}/",
+                origin_rules(Scope(Site.model_validate(SITE))),
             ]
         )
     )  # fmt: skip
