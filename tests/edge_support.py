@@ -101,6 +101,11 @@ class Origin:
         """How many requests a path has seen."""
         return len(self.requests[path])
 
+    def forget(self, path: str) -> None:
+        """No script and no memory of a path any more."""
+        self._scripts.pop(path, None)
+        self.requests.pop(path, None)
+
     def stop(self) -> None:
         """Ends the server."""
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -87,7 +87,7 @@ sub edge_unsafe {
 # --- the rules of the site: the first that matches is the only one ----------------------------------------------
 
 sub site_rule {
-    if (req.http.x-edge-path ~ "^(?:.*\.css|.*\.js|.*\.mjs|.*\.map|.*\.webmanifest|.*\.txt|.*\.xml|.*\.pdf|.*\.wasm|.*\.png|.*\.jpg|.*\.jpeg|.*\.gif|.*\.webp|.*\.avif|.*\.svg|.*\.ico|.*\.bmp|.*\.woff|.*\.woff2|.*\.ttf|.*\.otf|.*\.eot|.*\.mp3|.*\.mp4|.*\.webm|.*\.ogg|.*\.ogv|.*\.wav)$") {
+    if (req.http.x-edge-path ~ "\.(?:css|js|mjs|map|webmanifest|txt|xml|pdf|wasm|png|jpg|jpeg|gif|webp|avif|svg|ico|bmp|woff|woff2|ttf|otf|eot|mp3|mp4|webm|ogg|ogv|wav)$") {
         # static files
         set req.http.x-edge-rule = "0";
     } else if (true) {
@@ -122,9 +122,7 @@ sub vcl_recv {
         call edge_visitor;
         call edge_own_paths;
         call edge_normalise;
-        set req.http.x-edge-path = regsub(req.url, "\?.*$", "");
-        call site_rule;
-        call edge_query;
+        call edge_key;
         call edge_credentials;
     } elseif (req.http.x-edge-mode == "fresh") {
         # Only a fresh answer will do: the stored one is too old to be given without asking.
@@ -256,32 +254,46 @@ sub edge_own_paths {
 }
 
 sub edge_normalise {
-    set req.http.Host = req.http.Host.lower();
-    if (req.http.x-edge-proto == "https") {
-        set req.http.Host = regsub(req.http.Host, "\.?(:443)?$", "");
-    } else {
-        set req.http.Host = regsub(req.http.Host, "\.?(:80)?$", "");
+    if (req.http.Host ~ "[A-Z]") {
+        set req.http.Host = req.http.Host.lower();
+    }
+    if (req.http.Host ~ "(?:\.|:80|:443)$") {
+        if (req.http.x-edge-proto == "https") {
+            set req.http.Host = regsub(req.http.Host, "\.?(:443)?$", "");
+        } else {
+            set req.http.Host = regsub(req.http.Host, "\.?(:80)?$", "");
+        }
     }
     if (req.url ~ "#") {
         set req.url = regsub(req.url, "#.*$", "");
     }
     # Several lines of one list are one list (RFC 9110 section 5.3), also to Vary.
-    std.collect(req.http.Accept);
-    std.collect(req.http.Accept-Language);
-    std.collect(req.http.Accept-Charset);
-    std.collect(req.http.Cache-Control);
-    std.collect(req.http.If-None-Match);
-    std.collect(req.http.Cookie, "; ");
-    set req.http.Accept = regsuball(regsuball(req.http.Accept, "\s+", ""), ",+", ",");
-    set req.http.Accept-Language = regsuball(regsuball(req.http.Accept-Language, "\s+", ""), ",+", ",").lower();
-    if (req.http.Accept == "") {
-        unset req.http.Accept;
+    if (req.http.Accept) {
+        std.collect(req.http.Accept);
+        set req.http.Accept = regsuball(regsuball(req.http.Accept, "\s+", ""), ",+", ",");
+        if (req.http.Accept == "") {
+            unset req.http.Accept;
+        }
     }
-    if (req.http.Accept-Language == "") {
-        unset req.http.Accept-Language;
+    if (req.http.Accept-Language) {
+        std.collect(req.http.Accept-Language);
+        set req.http.Accept-Language = regsuball(regsuball(req.http.Accept-Language, "\s+", ""), ",+", ",").lower();
+        if (req.http.Accept-Language == "") {
+            unset req.http.Accept-Language;
+        }
+    }
+    if (req.http.Accept-Charset) {
+        std.collect(req.http.Accept-Charset);
+    }
+    if (req.http.Cache-Control) {
+        std.collect(req.http.Cache-Control);
+    }
+    if (req.http.If-None-Match) {
+        std.collect(req.http.If-None-Match);
     }
     # Cookies that only scripts of statistics read never make a request somebody's own.
     if (req.http.Cookie) {
+        std.collect(req.http.Cookie, "; ");
         cookie.parse(req.http.Cookie);
         cookie.filter_re("^(_ga|_gid|_gat|_gcl_|_fbp|_fbc|__utm|_pk_|_hj|__gads|__cf)");
         set req.http.Cookie = regsub(cookie.get_string(), ";\s*$", "");
@@ -292,7 +304,15 @@ sub edge_normalise {
 }
 
 # The key: sorted, unless a name occurs twice (then order has a meaning) or there are very many.
-sub edge_query {
+sub edge_key {
+    if (req.url !~ "\?") {
+        set req.http.x-edge-path = req.url;
+        call site_rule;
+        set req.http.x-edge-key = req.url;
+        return;
+    }
+    set req.http.x-edge-path = regsub(req.url, "\?.*$", "");
+    call site_rule;
     set req.http.x-edge-query = "&" + regsub(req.url, "^[^?]*\??", "");
     call edge_query_filter;
     set req.http.x-edge-query = regsuball(req.http.x-edge-query, "&(?=&|$)", "");
@@ -429,9 +449,7 @@ sub edge_purge {
     if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-one/etc/purge-token")) {
         return (synth(403));
     }
-    set req.http.x-edge-path = regsub(req.url, "\?.*$", "");
-    call site_rule;
-    call edge_query;
+    call edge_key;
     std.collect(req.http.xkey, " ");
     # Tags: ours and Fastly's, vmod_xkey's, Drupal's.
     set req.http.x-edge-key = regsuball(req.http.x-edge-key, ",", "%2C");

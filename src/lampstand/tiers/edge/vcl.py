@@ -132,8 +132,14 @@ def _network(network: str) -> str:
 
 
 def _anchored(patterns: Sequence[str]) -> str:
-    """One regular expression for a whole path: any of the patterns."""
-    return f"^(?:{'|'.join(glob_regex(p) for p in patterns)})$"
+    """One regular expression for a whole path: any of the patterns. Endings (`*.css`) are looked at from the end."""
+    endings = [p[1:] for p in patterns if p.startswith("*") and not set(p[1:]) & {"*", "?"}]
+    others = [p for p in patterns if p[1:] not in endings or not p.startswith("*")]
+    parts = [f"^(?:{'|'.join(glob_regex(p) for p in others)})$"] if others else []
+    if endings:
+        dot = "\\." if all(e.startswith(".") for e in endings) else ""
+        parts.append(f"{dot}(?:{'|'.join(glob_regex(e.removeprefix('.') if dot else e) for e in endings)})$")
+    return "|".join(parts)
 
 
 def _rule_text(position: int, rule: Behaviour) -> _RuleText:
