@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from lampstand.engines import discover
 from lampstand.site import Site
 from lampstand.topology import SECRETS, Context, Folder, Instance, Process
@@ -68,6 +70,14 @@ def context(place: Ground, site: Mapping[str, object] | Site, release: str = "r1
     parsed = site if isinstance(site, Site) else Site.model_validate(site)
     values = {name: f"{name}-of-the-test" for name in SECRETS} | secrets
     return Context(parsed, place, discover(), values, release)
+
+
+def answers(url: str, status: int = 200) -> bool:
+    """Whether a URL answers with this status now; a connection that fails is a no."""
+    try:
+        return httpx.get(url, timeout=10).status_code == status
+    except httpx.TransportError:
+        return False
 
 
 def own(path: Path, account: str) -> None:

@@ -19,7 +19,7 @@ from lampstand.tiers.web import quoting
 from lampstand.tiers.web.build import link_uploads
 from lampstand.tiers.web.tier import expand
 from lampstand.topology import Endpoint, File, Instance, Process
-from tests.integration.local.launch import Ground, Running, context, ground, launch
+from tests.integration.local.launch import Ground, Running, answers, context, ground, launch
 from tests.integration.local.web_apps import write_application
 from tests.support import eventually
 
@@ -53,7 +53,7 @@ def serving(
         launch(next(iter(expand(ready))), place) as running,
         httpx.Client(base_url=running.url(), timeout=20) as client,
     ):
-        eventually(lambda: client.get("/").status_code == 200)
+        eventually(lambda: answers(running.url()))
         yield running, client
 
 
@@ -78,7 +78,7 @@ def test_sessions_are_in_redis_and_a_second_server_has_them() -> None:
             cookie = client.get("/session?add=b").request.headers["Cookie"]
             other = next(i for i in expand(_context_of(place, site, password)) if i.name == "web-2")
             with launch(other, place) as second:
-                eventually(lambda: httpx.get(second.url()).status_code == 200)
+                eventually(lambda: answers(second.url()))
                 answer = httpx.get(f"{second.url()}/session?add=c", headers={"Cookie": cookie})
                 assert answer.json() == ["a", "b", "c"]
             sid = cookie.partition("=")[2]

@@ -17,7 +17,7 @@ import pytest
 from lampstand.tiers.web.build import build
 from lampstand.tiers.web.tier import expand
 from lampstand.topology import Instance
-from tests.integration.local.launch import Ground, Running, context, ground, launch
+from tests.integration.local.launch import Ground, Running, answers, context, ground, launch
 from tests.integration.local.web_apps import APPLICATIONS, write_application
 from tests.support import eventually
 
@@ -58,7 +58,7 @@ def serving(language: str, builds: Path, **env: str) -> Iterator[tuple[Running, 
         launch(web_server(place, language, builds, **env), place) as running,
         httpx.Client(base_url=running.url(), timeout=20) as client,
     ):
-        eventually(lambda: client.get("/").status_code == 200, 20)
+        eventually(lambda: answers(running.url()), 20)
         yield running, client
 
 
@@ -247,7 +247,7 @@ def test_an_application_that_starts_slowly_is_waited_for(language: str, builds: 
         eventually(lambda: _accepts(running))
         early = httpx.get(running.url(), timeout=10)
         assert early.status_code in (200, 503)  # Starman's socket waits; gunicorn's is not there yet
-        eventually(lambda: httpx.get(running.url(), timeout=10).status_code == 200, 15)
+        eventually(lambda: answers(running.url()), 15)
         assert 1.5 < time.monotonic() - began < 14
 
 
