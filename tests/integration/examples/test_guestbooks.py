@@ -1,6 +1,7 @@
 """Each guestbook, on one application server with real engines behind it."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 
@@ -33,6 +34,15 @@ def test_migrations_may_run_again(guestbook: Running) -> None:
     assert guestbook.engines.execute(f"SHOW TABLES FROM {guestbook.database}") == tables
     guestbook.engines.execute(f"DELETE FROM {guestbook.database}.migrations")  # an interrupted first run
     assert "applied 001_messages.sql" in guestbook.run("migrate")
+
+
+def test_migrations_say_in_one_line_why_they_failed(guestbook: Running) -> None:
+    """The release step's output is what its owner sees when a deploy stops."""
+    nowhere = guestbook.attempt("migrate", DATABASE_URL="mysql://someone:hidden@127.0.0.1:1/none")
+    assert nowhere.returncode == 1
+    assert nowhere.stdout == ""
+    assert re.fullmatch(r"migrate: [^\n]+\n", nowhere.stderr)
+    assert "hidden" not in nowhere.stderr
 
 
 def test_lost_connections_are_opened_again(guestbook: Running) -> None:
