@@ -21,8 +21,9 @@ from lampstand.tiers.balancer.reload import reload_nginx
 from lampstand.tiers.balancer.tier import MAINTENANCE, ROUTES, expand
 from lampstand.topology import File, Instance
 from tests.integration.local.balancer_backend import Answer, Backend, ask, backend
-from tests.integration.local.launch import Ground, Running, context, ground, launch, own
+from tests.integration.local.launch import Ground, Running, context, ground, launch, make, own
 from tests.support import eventually, free_port
+from tests.unit.test_balancer_golden import SITES
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,20 @@ def test_the_log_has_one_json_object_a_request(site: Site) -> None:
     assert (line["method"], line["status"], line["upstream_status"]) == ("GET", 200, "200")
     assert float(line["upstream_seconds"]) >= 0
     assert isinstance(line["seconds"], float)
+
+
+def test_a_host_that_would_break_out_of_forwarded_is_refused(site: Site) -> None:
+    for host in ('x";for=1.2.3.4', "x<script>", "a b"):
+        assert site.get("/echo", Host=host).status == 400
+    for host in ("shop.example", "127.0.0.1:8080", "[::1]:80", "my_host"):
+        assert site.get("/echo", Host=host).status == 200
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_nginx_accepts_the_golden_sites(name: str) -> None:
+    with ground() as place:
+        for instance in expand(context(place, SITES[name])):
+            make(instance, place)  # runs `nginx -t`
 
 
 def test_httpoxy_and_http2_upgrades_do_not_pass(site: Site) -> None:
