@@ -1,7 +1,8 @@
 """The verbs that hand the terminal to a program: exec, db, redis."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
+def _through(function: Callable[..., Any]) -> Callable[..., Any]:
+    return verb(function, common=False)
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command("exec", context_settings=THROUGH)(exec_)
@@ -22,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("redis", context_settings=THROUGH)(redis)
 
 
-@verb
+@_through
 def exec_(
     session: Session,
     server: Annotated[str, typer.Argument(help="A server or a kind, such as web-1 or web.")],
@@ -32,7 +37,7 @@ def exec_(
     become(session.deployment.shell(server, command[1:] if command[0] == "--" else command))
 
 
-@verb
+@_through
 def db(
     session: Session,
     arguments: Annotated[
@@ -44,7 +49,7 @@ def db(
     become(session.deployment.database_shell(replica, arguments or []))
 
 
-@verb
+@_through
 def redis(
     session: Session,
     arguments: Annotated[list[str] | None, typer.Argument(help="For redis-cli, such as INFO.")] = None,

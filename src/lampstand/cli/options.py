@@ -61,8 +61,12 @@ def parameters() -> list[inspect.Parameter]:
     ]
 
 
-def verb(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `function(session, …)` a Typer command with the common options beside its own."""
+def verb(function: Callable[..., Any], *, common: bool = True) -> Callable[..., Any]:
+    """Make `function(session, …)` a Typer command with the common options beside its own.
+
+    Without `common` they stand before the verb only: what follows it belongs to another program.
+    """
+    more = parameters() if common else []
 
     @functools.wraps(function)
     def command(context: typer.Context, **given: Any) -> Any:  # noqa: ANN401 - Typer passes what it parsed
@@ -77,6 +81,6 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
         for p in list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     ]
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    command.__signature__ = inspect.Signature([first, *own, *parameters()])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in [first, *own, *parameters()]}
+    command.__signature__ = inspect.Signature([first, *own, *more])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [first, *own, *more]}
     return command

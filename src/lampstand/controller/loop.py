@@ -24,6 +24,9 @@ from lampstand.observed import Health, Observed, ObservedInstance, Role, State
 from lampstand.targets.base import Runtime
 from lampstand.topology import File, Instance, Topology
 
+PATIENCE = 60.0
+"""Seconds that an operator's steps wait for a recovery of the same group to end."""
+
 TICK = 1.0
 """Seconds between two looks when nothing happens; deaths and changes of health wake it at once."""
 
@@ -102,14 +105,22 @@ class Controller:
     async def operate(self, group: str, finding: Finding, steps: Sequence[Step]) -> dict[str, Any]:
         """Run an operator's steps when no recovery of the group is under way. Raises LampstandError when one is, or
         when a step fails."""
-        busy = self.busy(group)
-        if busy:
-            raise LampstandError(f"a recovery is under way: {busy.get_name()}", group, "wait for it to end")
+        await self.idle(group)
         begun = time.monotonic()
         failed = await self.begin(group, finding, steps)
         if failed:
             raise LampstandError(f"step `{failed}` failed", finding.subject, "`lampstand events` tells why")
         return {"seconds": round(time.monotonic() - begun, 3), "primaries": dict(self.memory.primaries)}
+
+    async def idle(self, group: str) -> None:
+        """Wait until no recovery of the group is under way. Raises LampstandError when that takes too long."""
+        until = time.monotonic() + PATIENCE
+        while (busy := self.busy(group)) is not None:
+            if time.monotonic() > until:
+                raise LampstandError(
+                    f"a recovery is under way: {busy.get_name()}", group, "wait for it to end"
+                )
+            await asyncio.wait([busy], timeout=1.0)
 
     def _load(self) -> None:
         topology = self.runtime.load()

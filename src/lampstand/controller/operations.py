@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lampstand.controller.cache_switchover import cache_switchover_steps
+from lampstand.controller.failover_switchover import promote_steps, switchover_steps
+from lampstand.controller.problems import Finding
 from lampstand.errors import LampstandError
 
 if TYPE_CHECKING:
@@ -29,19 +32,16 @@ def operations(controller: "Controller") -> "dict[str, Operation]":
         return {"held": dict(controller.memory.held)}
 
     async def switchover(arguments: dict[str, Any]) -> dict[str, Any]:
-        from lampstand.controller.failover import switchover_steps
-        from lampstand.controller.problems import Finding
-
-        name = arguments.get("to")
-        steps = switchover_steps(controller.view, str(name) if name else None)
-        return await controller.operate(
-            "database", Finding("switchover", "database", "planned switchover"), steps
-        )
+        kind, name = str(arguments.get("kind", "database")), arguments.get("to")
+        await controller.idle(kind)
+        target = str(name) if name else None
+        if kind == "database":
+            steps = switchover_steps(controller.view, target)
+        else:
+            steps = cache_switchover_steps(controller.view, kind, target)
+        return await controller.operate(kind, Finding("switchover", kind, "planned switchover"), steps)
 
     async def promote(arguments: dict[str, Any]) -> dict[str, Any]:
-        from lampstand.controller.failover import promote_steps
-        from lampstand.controller.problems import Finding
-
         name = str(arguments["instance"])
         accept = bool(arguments.get("accept_loss"))
         steps = promote_steps(controller.view, name, accept_loss=accept)

@@ -13,10 +13,10 @@ from lampstand.targets.local.folder import StateFolder
 from lampstand.targets.local.processes import Record
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """http.client over a unix socket: only how it connects differs."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("controller", timeout=timeout)
         self._path = path
 
@@ -46,7 +46,7 @@ class ControllerClient:
 
         Raises LampstandError with the controller's own words when it refuses, or when it does not run.
         """
-        connection = _UnixConnection(str(self.folder.socket), timeout)
+        connection = UnixConnection(str(self.folder.socket), timeout)
         try:
             connection.request(
                 "POST", f"/{operation}", json.dumps(arguments), {"Content-Type": "application/json"}
@@ -67,7 +67,7 @@ class ControllerClient:
 
     def get(self, path: str, timeout: float = 5.0) -> str:
         """The text of a GET. Raises LampstandError when the controller does not run."""
-        connection = _UnixConnection(str(self.folder.socket), timeout)
+        connection = UnixConnection(str(self.folder.socket), timeout)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()

@@ -24,7 +24,7 @@ from lampstand.targets.local.folder import StateFolder
 from lampstand.targets.local.ports import Ports
 from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
-from lampstand.targets.scaling import scaled
+from lampstand.targets.scaling import merged, scaled
 from lampstand.tiers.web.commands import one_off
 from lampstand.topology import Instance, Topology
 
@@ -183,17 +183,18 @@ class LocalDeployment:
         """Keep the new numbers beside the site file, and bring them about."""
         if not self.folder.desired.exists():
             raise LampstandError("the site is not up", mend="run `lampstand up` first")
-        merged = {**self.overrides(), **changes}
-        scaled(self._file_site, merged)  # refused here, before anything is written
+        wanted = merged(
+            self._file_site, self.overrides(), changes
+        )  # refused here, before anything is written
         self.require_engines()
         with self.folder.lock("lampstand scale"):
             current = Desired.read(self.folder)
-            desired = Desired(scaled(self._file_site, merged), str(self.project), current.release)
+            desired = Desired(scaled(self._file_site, wanted), str(self.project), current.release)
             topology, ports = self.target.expand(desired)
             steps = plan(topology, await self.target.observe())
             if steps and not confirm(steps):
                 return False
-            self.folder.keep_overrides(merged)
+            self.folder.keep_overrides(wanted)
             await self.bring_about(desired, ports, topology, steps, progress)
         return True
 

@@ -26,7 +26,7 @@ class LocalRuntime:
         self.supervisor = Supervisor(folder)
         self.generation = 0
         self._topology: Topology | None = None
-        self._stamp = (0, 0)
+        self._stamp: tuple[int, int] = (0, 0)
         self._secrets = folder.secrets()
         self._handles: dict[tuple[str, str], Handle] = {}
         self._wake: Callable[[str], None] = lambda _: None

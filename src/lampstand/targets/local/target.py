@@ -21,6 +21,11 @@ from lampstand.targets.local.ports import Ports, is_free
 from lampstand.targets.local.supervisor import Supervisor, stopped_first
 from lampstand.topology import Instance, Process, Topology, expand
 
+SWITCHOVER_WITHIN = 60.0
+"""Seconds."""
+
+GROUPED = ("database", "cache", "sessions")
+
 ROUTED = ("web", "database", "cache", "sessions")
 """Kinds that are taken out of the routes before they are restarted or removed."""
 
@@ -111,8 +116,10 @@ class LocalTarget:
                 case Verb.RESTART:
                     await self._restart(_present(instance, action))
                 case Verb.SWITCHOVER:
-                    await self.controller.ready()
-                    await asyncio.to_thread(self.controller.post, "switchover", to=None)
+                    await self._settled(action.kind)
+                    await asyncio.to_thread(
+                        self.controller.post, "switchover", SWITCHOVER_WITHIN, kind=action.kind, to=None
+                    )
                 case Verb.REMOVE:
                     await self._remove(action.instance)
                 case Verb.STOP:
@@ -125,7 +132,7 @@ class LocalTarget:
     async def _restart(self, instance: Instance) -> None:
         routed = instance.kind in ROUTED
         if routed:
-            await self.controller.ready()
+            await self._settled(instance.kind)
             await asyncio.to_thread(self.controller.post, "hold", instance=instance.name, reason="restart")
         try:
             await self.supervisor.change(instance, restart=True)
@@ -133,6 +140,25 @@ class LocalTarget:
         finally:
             if routed:
                 await asyncio.to_thread(self.controller.post, "release", instance=instance.name)
+
+    async def _settled(self, kind: str) -> None:
+        """Wait until the servers of a kind that run are well and no recovery of theirs is under way: only then may one
+        of them be taken away."""
+        await self.controller.ready()
+
+        def good(status: dict[str, Any]) -> bool:
+            mine = [i for i in status["instances"].values() if i["kind"] == kind]
+            return all(i["health"] == Health.GOOD for i in mine if i["state"] == State.RUNNING) and not any(
+                self._concerns(kind, name) for name in status["recoveries"]
+            )
+
+        if kind in GROUPED:
+            await self.controller.wait_until(good, SWITCHOVER_WITHIN, lambda _: None)
+
+    @staticmethod
+    def _concerns(kind: str, recovery: str) -> bool:
+        """Whether a recovery (`CODE:SUBJECT`) is one of that kind."""
+        return recovery.partition(":")[2].startswith(kind)
 
     async def _remove(self, name: str) -> None:
         # The controller follows the new topology already: no new request reaches what is not in it.
