@@ -1,8 +1,8 @@
 """What can be wrong with the groups `cache` and `sessions`, and what mends it: the table, for each kind.
 
-Redis replicates without waiting, so a promotion can lose what was written in the last milliseconds: a cache and a session
-store may lose that (docs/failover.md). Every server starts as a replica of nobody, so only the remembered primary ever
-takes writes. Matchers are pure over a View.
+Redis replicates without waiting, so a promotion can lose what was written in the last milliseconds: a cache and a
+session store may lose that (docs/failover.md). Every server starts as a replica of nobody, so only the remembered
+primary ever takes writes. Matchers are pure over a View.
 """
 
 import asyncio

@@ -522,7 +522,7 @@ def _rows() -> Iterable[Problem]:
     )  # fmt: skip
     yield row(
         "database-semi-sync-fallback", "Transactions were committed that no replica acknowledged.", 31,
-        semi_sync_fallback, _note_fallback, mend="expected only where sessions were killed while they waited", group=KIND,
+        semi_sync_fallback, _note_fallback, mend="expected where sessions were killed while they waited", group=KIND,
     )  # fmt: skip
     yield row(
         "database-disk-full",

@@ -220,12 +220,13 @@ class Cluster:
         for number, step in enumerate(steps):
             if stop_before == number:
                 raise BrokenOffError(step.name)
+            begun = time.monotonic()
             try:
                 await asyncio.wait_for(step.run(self), step.deadline)
             except (LampstandError, TimeoutError, OSError) as error:
                 self.event(code, KIND, step.name, f"failed: {error}")
                 return False
-            self.event(code, KIND, step.name, "done")
+            self.event(code, KIND, step.name, "done", seconds=round(time.monotonic() - begun, 3))
         return True
 
     async def settle(self, seconds: float = 30.0) -> float:

@@ -68,4 +68,4 @@ def close_quietly(connection: Link) -> None:
     """Close the socket, whatever state the connection is in."""
     # Closing says goodbye to the server first, which may be the one that does not listen any more.
     with contextlib.suppress(pymysql.err.Error, OSError):
-        connection._force_close()  # pyright: ignore
+        connection._force_close()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

@@ -1,6 +1,6 @@
 """Expands the database of a Site: `database-1` … `database-(1+replicas)`, equal but for name, number and addresses.
 
-Which of them is the primary is nobody's configuration: the controller decides it at run time (`controller/failover.py`).
+Which of them is the primary is no configuration: the controller decides it at run time (`controller/failover.py`).
 """
 
 import shlex

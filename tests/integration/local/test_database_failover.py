@@ -1,0 +1,534 @@
+"""Faults on real MariaDB servers: nothing acknowledged is lost, nothing diverges, everything heals by itself.
+
+Names in brackets are those of docs/failover.md: V vtorc's chaos tests, P Patroni's features, M MaxScale's mariadbmonitor.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lampstand.controller.failover import promote_steps, switchover_steps
+from lampstand.errors import LampstandError, UsageError
+from lampstand.tiers.database.tier import KIND
+from tests.integration.local.database_cluster import BrokenOffError, Cluster, Ledger
+
+pytestmark = pytest.mark.integration
+
+Scenario = Callable[[Cluster], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def running(root: Path, replicas: int = 2) -> AsyncIterator[Cluster]:
+    cluster = Cluster(root, replicas)
+    try:
+        await asyncio.to_thread(cluster.launch_all)
+        await cluster.settle()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Runs a scenario on a settled group of one primary and two replicas."""
+
+    def run(scenario: Scenario, replicas: int = 2) -> None:
+        async def whole() -> None:
+            async with running(tmp_path, replicas) as cluster:
+                await scenario(cluster)
+
+        asyncio.run(whole())
+
+    yield run
+
+
+async def fail_over(cluster: Cluster, seconds: float = 10.0) -> str:
+    """Cycles until another server is the primary. Returns which one was."""
+    old = cluster.primary
+    await cluster.until(lambda: cluster.primary != old, seconds)
+    return old
+
+
+# -- the primary ------------------------------------------------------------------------------------------------------
+def test_primary_killed(play: Callable[..., None]) -> None:
+    """[V S1, P] kill -9 under load, several times: fast, nothing lost, the old one rejoins without a copy."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            for _ in range(3):
+                await asyncio.sleep(0.5)
+                moment, old = time.monotonic(), cluster.primary
+                cluster.kill(old)
+                await fail_over(cluster)
+                assert await cluster.settle() < 8
+                assert ledger.first_after(moment) < 5
+                assert cluster.healthy()
+        ledger.check()
+        assert not [e for e in cluster.events if e[0] == "database-replica-diverged"], cluster.story()
+
+    play(scenario)
+
+
+def test_primary_frozen(play: Callable[..., None]) -> None:
+    """[P frozen leader] SIGSTOP: it is fenced before anybody is promoted, so no ghost comes back."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            moment = time.monotonic()
+            cluster.signal(cluster.primary, signal.SIGSTOP)
+            old = await fail_over(cluster)
+            assert cluster.view.observed.state(old).value in ("stopped", "running")
+            await cluster.settle()
+            assert ledger.first_after(moment) < 5
+        ledger.check()
+
+    play(scenario)
+
+
+def test_the_ghost_of_a_primary_that_could_not_be_fenced(play: Callable[..., None]) -> None:
+    """[V, P] Its death cannot be confirmed: the replicas' silence is the fence, and the ghost is deposed when it is back."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            ghost = cluster.primary
+            cluster.unfenceable.add(ghost)
+            cluster.signal(ghost, signal.SIGSTOP)
+            await fail_over(cluster, 15)
+            cluster.signal(ghost, signal.SIGCONT)
+            cluster.unfenceable.clear()
+            await cluster.settle(40)
+            assert cluster.primary != ghost
+        ledger.check()
+
+    play(scenario)
+
+
+def test_primary_stopped_cleanly(play: Callable[..., None]) -> None:
+    """[P] SIGTERM, as an operator or an update does it."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            cluster.signal(cluster.primary, signal.SIGTERM)
+            await fail_over(cluster, 15)
+            await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+def test_primary_read_only_by_accident(play: Callable[..., None]) -> None:
+    """[V S8 analogue, M read_only] It gets its role back, and nobody is promoted for it."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            primary = cluster.primary
+            cluster.sql(primary, "SET GLOBAL read_only = ON")
+            await cluster.settle()
+            assert cluster.primary == primary
+            assert cluster.sql(primary, "SELECT @@global.read_only")[0][0] == 0
+        ledger.check()
+
+    play(scenario)
+
+
+def test_semi_sync_switched_off(play: Callable[..., None]) -> None:
+    """[V semi-sync] Nobody may confirm a write that is nowhere else."""
+
+    async def scenario(cluster: Cluster) -> None:
+        primary = cluster.primary
+        cluster.sql(primary, "SET GLOBAL rpl_semi_sync_master_enabled = OFF")
+        await cluster.settle()
+        assert cluster.sql(primary, "SELECT @@global.rpl_semi_sync_master_enabled")[0][0] == 1
+
+    play(scenario)
+
+
+def test_two_writable(play: Callable[..., None]) -> None:
+    """[V, M] A replica is made writable and written to: it is made read-only again and loses its own write."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            replica = cluster.replicas[0]
+            cluster.sql(replica, "SET GLOBAL read_only = OFF")
+            cluster.sql(replica, "INSERT INTO app.ledger VALUES (-1, -1, -1)")
+            await cluster.settle(60)
+            assert cluster.sql(replica, "SELECT @@global.read_only")[0][0] == 1
+        ledger.check()
+        assert cluster.sql(replica, "SELECT COUNT(*) FROM app.ledger WHERE id = -1")[0][0] == 0
+        kept = list(Path(cluster.place.root, replica).glob("data.diverged-*/unacknowledged.sql"))
+        assert len(kept) == 1
+
+    play(scenario)
+
+
+# -- refusing ---------------------------------------------------------------------------------------------------------
+def test_nothing_is_promoted_while_a_voter_is_missing(play: Callable[..., None]) -> None:
+    """[P quorum commit] The primary and a replica are gone for good: the remaining replica may lack writes. It says who."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster):
+            await asyncio.sleep(0.3)
+            primary, (gone, left) = cluster.primary, cluster.replicas
+            cluster.unstartable |= {primary, gone}
+            cluster.kill(primary, gone)
+        for _ in range(3):
+            found = await cluster.cycle()
+        refusal = next(f for f in found if f.code == "database-promotion-refused")
+        assert gone in refusal.sentence
+        assert cluster.primary == primary
+        assert cluster.sql(left, "SELECT @@global.read_only")[0][0] == 1
+        with pytest.raises(LampstandError, match=gone):
+            promote_steps(cluster.view, left, accept_loss=False)
+        assert await cluster.take("promote", promote_steps(cluster.view, left, accept_loss=True))
+        assert cluster.primary == left
+        cluster.unstartable.clear()
+        await cluster.settle(60)
+        cluster.assert_equal()
+
+    play(scenario)
+
+
+def test_primary_and_a_replica_killed_at_once(play: Callable[..., None]) -> None:
+    """[V] Both come back; whoever is the primary then, nothing is lost."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            for _ in range(3):
+                await asyncio.sleep(0.3)
+                cluster.kill(cluster.primary, cluster.replicas[0])
+                await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+def test_a_replica_that_is_down_for_longer_is_no_voter(play: Callable[..., None]) -> None:
+    """[V S-lost replicas] After a while the primary's death no longer waits for it; what it acknowledged is elsewhere."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            gone = cluster.replicas[0]
+            cluster.unstartable.add(gone)
+            cluster.kill(gone)
+            await cluster.until(lambda: gone not in cluster.memory.known[KIND], 15)
+            old = cluster.primary
+            cluster.unstartable.add(old)
+            cluster.kill(old)
+            await fail_over(cluster)
+            cluster.unstartable.clear()
+            await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+# -- replicas ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("STOP SLAVE", id="stopped"),  # [V S6, M]
+        pytest.param("STOP SLAVE IO_THREAD", id="receives-nothing"),
+        pytest.param("STOP SLAVE SQL_THREAD", id="applies-nothing"),
+        pytest.param("STOP SLAVE; RESET SLAVE ALL", id="forgot-its-primary"),
+        pytest.param("STOP SLAVE; CHANGE MASTER TO MASTER_PORT=1; START SLAVE", id="follows-nobody"),
+    ],
+)
+def test_replica_stopped(play: Callable[..., None], fault: str) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            for statement in fault.split("; "):
+                cluster.sql(cluster.replicas[0], statement)
+            await asyncio.sleep(0.2)
+            assert await cluster.settle() < 15
+        ledger.check()
+
+    play(scenario)
+
+
+def test_replica_killed(play: Callable[..., None]) -> None:
+    """[V, M] It applies what it had received before it asks for more, and writes never stop."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            for replica in cluster.replicas * 2:
+                await asyncio.sleep(0.2)
+                cluster.kill(replica)
+                assert await cluster.settle() < 10
+        ledger.check()
+
+    play(scenario)
+
+
+def test_all_replicas_killed(play: Callable[..., None]) -> None:
+    """[V S4] Writes wait, never fall back, and go on when a replica is back."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            primary = cluster.primary
+            cluster.kill(*cluster.replicas)
+            await cluster.settle()
+            assert cluster.primary == primary
+            status = cluster.sql(primary, "SHOW STATUS LIKE 'Rpl_semi_sync_master_no_tx'")
+            assert status[0][1] == "0"
+        ledger.check()
+
+    play(scenario)
+
+
+def test_replica_diverged_is_copied_from_a_replica(play: Callable[..., None]) -> None:
+    """[M rejoin] A row is missing on it: its replication breaks, and it gets a copy, not from the primary."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            broken, healthy = cluster.replicas
+            with cluster.connect(broken) as link, link.cursor() as cursor:
+                cursor.execute("SET SESSION sql_log_bin = OFF")
+                cursor.execute("DELETE FROM app.ledger")
+            cluster.sql(cluster.primary, "DELETE FROM app.ledger WHERE client = 0 AND number = 1")
+            ledger.acknowledged = [a for a in ledger.acknowledged if a[1:] != (0, 1)]
+            await asyncio.sleep(0.3)
+            await cluster.settle(60)
+        ledger.check()
+        donors = [e[3] for e in cluster.events if e[0] == "database-reseed"]
+        assert donors
+        assert all(healthy in d for d in donors)
+
+    play(scenario)
+
+
+def test_replica_lost_its_data_folder(play: Callable[..., None]) -> None:
+    """[M] It comes back empty and is filled again."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            replica = cluster.replicas[0]
+            cluster.kill(replica)
+            cluster.lose_data(replica)
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_a_copied_replica_becomes_the_primary(play: Callable[..., None]) -> None:
+    """A copy has no binary logs of its own: others must be able to follow it all the same."""
+
+    async def scenario(cluster: Cluster) -> None:
+        from lampstand.controller.failover_reseed import Reseed
+
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            replica = cluster.replicas[0]
+            copy = Reseed(cluster.topology.by_name[replica]).steps()[2:]
+            assert await cluster.take("reseed", copy), cluster.story()
+            await cluster.settle()
+            assert await cluster.take("switchover", switchover_steps(cluster.view, replica)), cluster.story()
+            await cluster.settle()
+            assert cluster.primary == replica
+            assert not [e for e in cluster.events if e[0] == "database-replica-diverged"], cluster.story()
+        ledger.check()
+
+    play(scenario)
+
+
+def test_scale_up_and_down(play: Callable[..., None]) -> None:
+    """[P] A new replica is filled while everybody works; one that is taken away is no voter any more."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.5)
+            cluster.scale(3)
+            cluster.launch_all()
+            await cluster.settle(60)
+            assert "database-4" in cluster.memory.known[KIND]
+            cluster.scale(2)
+            cluster.kill("database-4")
+            await cluster.until(lambda: "database-4" not in cluster.memory.known[KIND])
+            cluster.kill(cluster.primary)
+            await fail_over(cluster)
+            await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+# -- power cuts -------------------------------------------------------------------------------------------------------
+def test_power_cut_of_everything(play: Callable[..., None]) -> None:
+    """[M, P] All at once, several times, the controller too."""
+
+    async def scenario(cluster: Cluster) -> None:
+        for _ in range(3):
+            with Ledger(cluster) as ledger:
+                await asyncio.sleep(0.4)
+                cluster.kill(*cluster.topology.by_name)
+            cluster.forget_everything_but_memory()
+            cluster.launch_all()
+            await cluster.settle()
+            ledger.check()
+            cluster.sql(cluster.primary, "DELETE FROM app.ledger")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("whose", ["primary", "replica"])
+def test_power_cut_and_one_data_folder_gone(play: Callable[..., None], whose: str) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.5)
+            victim = cluster.primary if whose == "primary" else cluster.replicas[0]
+            cluster.kill(*cluster.topology.by_name)
+        cluster.lose_data(victim)
+        cluster.forget_everything_but_memory()
+        cluster.launch_all()
+        await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_power_cut_and_the_controllers_memory_gone(play: Callable[..., None]) -> None:
+    """Terms in the data tell who has the newest history, also when a deposed primary wrote more."""
+
+    async def scenario(cluster: Cluster) -> None:
+        from lampstand.controller.problems import Memory
+
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            cluster.kill(cluster.primary)
+            await fail_over(cluster)
+            await asyncio.sleep(0.3)
+            cluster.kill(*cluster.topology.by_name)
+        cluster.forget_everything_but_memory()
+        cluster.memory = Memory()
+        cluster.launch_all()
+        await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+# -- the operator -----------------------------------------------------------------------------------------------------
+def test_planned_switchover(play: Callable[..., None]) -> None:
+    """[P switchover, M] No write fails twice, the pause is short, and it goes back and forth."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            for target in (cluster.replicas[0], None, cluster.primary):
+                await asyncio.sleep(0.3)
+                moment = time.monotonic()
+                assert await cluster.take("switchover", switchover_steps(cluster.view, target)), cluster.story()
+                await asyncio.sleep(0.5)
+                assert target is None or cluster.primary == target
+                assert ledger.longest_pause(moment) < 2
+                await cluster.settle()
+        ledger.check()
+        assert not [e for e in cluster.events if e[0] == "database-replica-diverged"], cluster.story()
+
+    play(scenario)
+
+
+def test_switchover_that_fails_lets_the_writes_go_on(play: Callable[..., None]) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            primary, target = cluster.primary, cluster.replicas[0]
+            steps = switchover_steps(cluster.view, target)
+            cluster.sql(target, "STOP SLAVE SQL_THREAD")
+            cluster.sql(target, "SET GLOBAL read_only = ON")
+            with cluster.connect(target) as blocker, blocker.cursor() as cursor:
+                cursor.execute("FLUSH TABLES WITH READ LOCK")
+                assert not await cluster.take("switchover", steps)
+            moment = time.monotonic()
+            await asyncio.sleep(0.5)
+            assert ledger.first_after(moment) < 1
+            assert cluster.primary == primary
+            await cluster.settle()
+        ledger.check()
+        with pytest.raises(UsageError):
+            switchover_steps(cluster.view, "database-9")
+        with pytest.raises(UsageError):
+            switchover_steps(cluster.view, primary)
+
+    play(scenario)
+
+
+def test_single_server(play: Callable[..., None]) -> None:
+    """`replicas: 0`: no acknowledgements, a restart is all there is."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            cluster.kill(cluster.primary)
+            await cluster.settle()
+        ledger.check()
+
+    play(scenario, replicas=0)
+
+
+# -- the controller is killed between any two steps --------------------------------------------------------------------
+@pytest.mark.parametrize("step", range(7))
+def test_controller_killed_in_a_failover(play: Callable[..., None], step: int) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            cluster.kill(cluster.primary)
+            with pytest.raises(BrokenOffError):
+                while True:
+                    await cluster.cycle(stop_before=step)
+            cluster.forget_everything_but_memory()
+            await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_controller_killed_in_a_switchover(play: Callable[..., None], step: int) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            steps = switchover_steps(cluster.view, None)
+            with pytest.raises(BrokenOffError):
+                await cluster.take("switchover", steps, stop_before=step)
+            del steps
+            cluster.forget_everything_but_memory()
+            await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_controller_killed_in_a_reseed(play: Callable[..., None], step: int) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        from lampstand.controller.failover_reseed import reseed_steps
+
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            broken = cluster.replicas[0]
+            with cluster.connect(broken) as link, link.cursor() as cursor:
+                cursor.execute("SET GLOBAL read_only = OFF")
+                cursor.execute("INSERT INTO app.ledger VALUES (-1, -1, -1)")
+                cursor.execute("SET GLOBAL read_only = ON")
+            await asyncio.sleep(0.3)
+            with pytest.raises(BrokenOffError):
+                await cluster.take("reseed", reseed_steps(cluster.view, broken), stop_before=step)
+            cluster.forget_everything_but_memory()
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
