@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lampstand.controller.health import overall
 from lampstand.engines import discover, require, site_needs
 from lampstand.errors import LampstandError, UnavailableError, UsageError
 from lampstand.files import write_text
-from lampstand.observed import Health, Observed, State
+from lampstand.observed import Observed, State
 from lampstand.plan import Plan, Verb, plan
 from lampstand.releases.local import prepare_release
 from lampstand.site import Site
@@ -25,6 +24,7 @@ from lampstand.targets.local.ports import Ports
 from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
 from lampstand.targets.scaling import merged, scaled
+from lampstand.targets.waiting import all_well, has_primary
 from lampstand.tiers.web.commands import one_off
 from lampstand.topology import Instance, Topology
 
@@ -94,7 +94,13 @@ class LocalDeployment:
         await self.release_step(desired, ports, steps, progress, before=True)
         await self.target.apply(steps, topology, progress.action)
         await self.release_step(desired, ports, steps, progress, before=False)
-        await self.wait_well(topology, desired.generation, progress)
+        await all_well(
+            self.target.controller,
+            topology,
+            desired.generation,
+            READY_WITHIN + self.site.app.start_timeout,
+            lambda status: progress.waiting(str(status.get("sentence", ""))),
+        )
 
     async def release_step(
         self, desired: Desired, ports: Ports, steps: Plan, progress: Progress, *, before: bool
@@ -109,8 +115,8 @@ class LocalDeployment:
         if not command or done.exists() or before is database_starts:
             return
         progress.say(f"Release step: {shlex.join(command)}")
-        await self.target.controller.wait_until(
-            lambda status: bool(status.get("primaries", {}).get("database")) and not status["recoveries"],
+        await has_primary(
+            self.target.controller,
             READY_WITHIN,
             lambda status: progress.waiting(str(status.get("sentence", ""))),
         )
@@ -123,25 +129,6 @@ class LocalDeployment:
             deadline=desired.site.app.release_timeout,
         )
         done.touch()
-
-    async def wait_well(self, topology: Topology, generation: int, progress: Progress) -> None:
-        """Wait for the controller to call every server well. Raises TimedOutError with its sentence."""
-        names = [i.name for i in topology.instances]
-
-        def good(status: dict[str, Any]) -> bool:
-            found = status["instances"]
-            return (
-                status["generation"] >= generation
-                and all(n in found for n in names)
-                and overall({n: (State(found[n]["state"]), Health(found[n]["health"])) for n in names})
-                and not status["recoveries"]
-            )
-
-        await self.target.controller.wait_until(
-            good,
-            READY_WITHIN + self.site.app.start_timeout,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
 
     def require_engines(self) -> None:
         """Raises EngineMissingError naming every engine that is missing or too old."""

@@ -19,15 +19,8 @@ from lampstand.targets.local.desired import Desired, keep_ports, load_ports
 from lampstand.targets.local.folder import StateFolder
 from lampstand.targets.local.ports import Ports, is_free
 from lampstand.targets.local.supervisor import Supervisor, stopped_first
+from lampstand.targets.waiting import ROUTED, SWITCHOVER_WITHIN, settled, well_again
 from lampstand.topology import Instance, Process, Topology, expand
-
-SWITCHOVER_WITHIN = 60.0
-"""Seconds."""
-
-GROUPED = ("database", "cache", "sessions")
-
-ROUTED = ("web", "database", "cache", "sessions")
-"""Kinds that are taken out of the routes before they are restarted or removed."""
 
 
 class LocalTarget:
@@ -116,7 +109,7 @@ class LocalTarget:
                 case Verb.RESTART:
                     await self._restart(_present(instance, action))
                 case Verb.SWITCHOVER:
-                    await self._settled(action.kind)
+                    await settled(self.controller, action.kind)
                     await asyncio.to_thread(
                         self.controller.post, "switchover", SWITCHOVER_WITHIN, kind=action.kind, to=None
                     )
@@ -132,7 +125,7 @@ class LocalTarget:
     async def _restart(self, instance: Instance) -> None:
         routed = instance.kind in ROUTED
         if routed:
-            await self._settled(instance.kind)
+            await settled(self.controller, instance.kind)
             await asyncio.to_thread(self.controller.post, "hold", instance=instance.name, reason="restart")
         try:
             await self.supervisor.change(instance, restart=True)
@@ -140,25 +133,6 @@ class LocalTarget:
         finally:
             if routed:
                 await asyncio.to_thread(self.controller.post, "release", instance=instance.name)
-
-    async def _settled(self, kind: str) -> None:
-        """Wait until the servers of a kind that run are well and no recovery of theirs is under way: only then may one
-        of them be taken away."""
-        await self.controller.ready()
-
-        def good(status: dict[str, Any]) -> bool:
-            mine = [i for i in status["instances"].values() if i["kind"] == kind]
-            return all(i["health"] == Health.GOOD for i in mine if i["state"] == State.RUNNING) and not any(
-                self._concerns(kind, name) for name in status["recoveries"]
-            )
-
-        if kind in GROUPED:
-            await self.controller.wait_until(good, SWITCHOVER_WITHIN, lambda _: None)
-
-    @staticmethod
-    def _concerns(kind: str, recovery: str) -> bool:
-        """Whether a recovery (`CODE:SUBJECT`) is one of that kind."""
-        return recovery.partition(":")[2].startswith(kind)
 
     async def _remove(self, name: str) -> None:
         # The controller follows the new topology already: no new request reaches what is not in it.
@@ -172,20 +146,9 @@ class LocalTarget:
 
     async def wait_healthy(self, instance: Instance, deadline: float = 60.0) -> None:
         """Wait until the controller calls the process that runs now well. Raises TimedOutError."""
-        if instance.probe.protocol == "process":
-            return
         seen = self.supervisor.observe(instance.name)
         pids = {p.name: p.pid for p in seen.processes} if seen else {}
-
-        def good(status: dict[str, Any]) -> bool:
-            entry = status.get("instances", {}).get(instance.name)
-            return bool(
-                entry
-                and entry["health"] == Health.GOOD
-                and {p["name"]: p["pid"] for p in entry["processes"]} == pids
-            )
-
-        await self.controller.wait_until(good, deadline, lambda _: None)
+        await well_again(self.controller, instance, pids, deadline)
 
     async def stop(self, report: Report) -> list[str]:
         """Stop the controller, then everything: what visitors reach first, data last. Returns what was stopped."""
