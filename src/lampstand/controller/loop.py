@@ -173,7 +173,9 @@ class Controller:
 
     def begin(self, group: str, finding: Finding, steps: Sequence[Step]) -> asyncio.Task[str]:
         """Start a recovery (or an operator's step list); one at a time for each group."""
-        task = asyncio.create_task(self._run_steps(finding, steps), name=f"{finding.code}:{finding.subject}")
+        task = asyncio.create_task(
+            self._run_steps(group, finding, steps), name=f"{finding.code}:{finding.subject}"
+        )
         self._recoveries[group] = task
 
         def done(_: asyncio.Task[str]) -> None:
@@ -187,8 +189,15 @@ class Controller:
         """The recovery under way in a group."""
         return self._recoveries.get(group)
 
-    async def _run_steps(self, finding: Finding, steps: Sequence[Step]) -> str:
-        """The name of the step that failed, empty when all are done."""
+    async def _run_steps(self, group: str, finding: Finding, steps: Sequence[Step]) -> str:
+        """The name of the step that failed, empty when all are done. Ends with fresh facts of the whole group, so that
+        what was just mended is not seen again in old ones."""
+        try:
+            return await self._step_by_step(finding, steps)
+        finally:
+            await self.refresh(*(i.name for i in self.topology.instances if group in (i.kind, i.name)))
+
+    async def _step_by_step(self, finding: Finding, steps: Sequence[Step]) -> str:
         key = (finding.code, finding.subject)
         begun = time.monotonic()
         self.event(finding.code, finding.subject, "begin", finding.sentence)

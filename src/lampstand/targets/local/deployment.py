@@ -24,6 +24,7 @@ from lampstand.targets.local.ports import Ports
 from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
 from lampstand.targets.scaling import merged, scaled
+from lampstand.targets.status import document, server
 from lampstand.targets.waiting import all_well, has_primary
 from lampstand.tiers.web.commands import one_off
 from lampstand.topology import Instance, Topology
@@ -191,59 +192,25 @@ class LocalDeployment:
         running = self.target.controller.running()
         published = self.target.controller.status()
         seen = self.target.supervisor.observe_all()
-        known: Mapping[str, Any] = published.get("instances", {}) if running else {}
         topology = self._topology()
-        instances = (
-            [self._row(i, seen.get(i.name), known.get(i.name, {})) for i in topology.instances]
-            if topology
-            else []
+        return document(
+            site=self.site.site,
+            target=self.name,
+            folder=str(self.folder.root),
+            topology=topology,
+            seen=seen,
+            published=published if running else None,
+            controller={"pid": getattr(self.target.controller.record.find(), "pid", None)},
+            lock=self.folder.lock_holder() if self.folder.exists() and self.folder.locked() else None,
+            release=Desired.read(self.folder).release if topology else None,
+            scaled=dict(self.overrides()),
+            urls=self._urls(topology) if topology else {},
         )
-        if running:
-            sentence = str(published.get("sentence", "the controller is starting"))
-        elif any(i["state"] == State.RUNNING for i in instances):
-            sentence = "the controller does not run, so nothing is watched; `lampstand up` starts it"
-        else:
-            sentence = "the site is down" if topology else "the site was never brought up"
-        return {
-            "version": 1,
-            "site": self.site.site,
-            "target": self.name,
-            "state_folder": str(self.folder.root),
-            "sentence": sentence,
-            "well": bool(instances) and running and all(i["health"] == "good" for i in instances),
-            "controller": {
-                "running": running,
-                "pid": getattr(self.target.controller.record.find(), "pid", None),
-            },
-            "lock": self.folder.lock_holder() if self.folder.exists() and self.folder.locked() else None,
-            "release": Desired.read(self.folder).release if topology else None,
-            "scaled": dict(self.overrides()),
-            "urls": self._urls(topology) if topology else {},
-            "problems": published.get("problems", []) if running else [],
-            "instances": instances,
-        }
 
     def _topology(self) -> Topology | None:
         if not self.folder.desired.exists():
             return None
         return Desired.read(self.folder).topology(self.folder, self.target.engines)
-
-    def _row(self, instance: Instance, seen: Any, known: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-        state = seen.state if seen else State.MISSING
-        alive = state in (State.RUNNING, State.FROZEN, State.PARTIAL)
-        return {
-            "name": instance.name,
-            "tier": instance.tier,
-            "kind": instance.kind,
-            "state": str(state),
-            "health": known.get("health", "unknown") if alive else "bad",
-            "text": known.get("health_text", "") if alive else "is down",
-            "role": known.get("role"),
-            "release": seen.release if seen else None,
-            "restarts": known.get("restarts", 0),
-            "processes": [{"name": p.name, "pid": p.pid} for p in seen.processes] if seen else [],
-            "endpoints": {e.name: e.address for e in instance.endpoints},
-        }
 
     def _urls(self, topology: Topology) -> dict[str, str]:
         site = Desired.read(self.folder).site
@@ -259,15 +226,7 @@ class LocalDeployment:
         return found
 
     def _known(self, name: str) -> Instance:
-        topology = self._topology()
-        if topology is None:
-            raise LampstandError("the site was never brought up here", mend="run `lampstand up`")
-        if name in topology.by_name:
-            return topology.by_name[name]
-        of_kind = topology.of_kind(name)
-        if of_kind:
-            return of_kind[0]
-        raise UsageError(f"the site has no server {name!r}", mend=f"it has {', '.join(topology.by_name)}")
+        return server(self._topology(), name)
 
     def logs(self, names: Sequence[str], lines: int, follow: bool) -> Iterator[tuple[str, str]]:
         """Lines of the logs of servers (names or kinds; all of them when none is named), and of the controller."""

@@ -98,9 +98,11 @@ class Record:
         session has members; so if a process of that pid lives, it is a stranger and our session is gone.
         """
         identity = self._read()
-        if not identity or identity.boot != boot_id() or read_stat(identity.session):
+        if not identity or identity.boot != boot_id():
             return None
-        return identity.session
+        leader = read_stat(identity.session)
+        # An init that is slow to collect the dead leaves start-stop-daemon there as a zombie.
+        return None if leader and leader.state not in "ZX" else identity.session
 
     def write(self, pid: int) -> None:
         """Remember a process just started."""
