@@ -63,6 +63,7 @@ LOOKUPS: Mapping[str, Lookup] = {
     "mbstream": Lookup("mbstream"),
     "redis_server": Lookup("redis-server", ask=("--version",)),
     "redis_cli": Lookup("redis-cli", ask=("--version",)),
+    "cc": Lookup("gcc"),
     "varnishd": Lookup(
         "varnishd", ask=("-V",), modules=("/usr/lib/*-linux-gnu*/varnish/vmods", "/usr/lib*/varnish/vmods")
     ),

@@ -60,6 +60,8 @@ class Engines:
     """Unpacks the stream that `mariadb_backup` writes."""
     redis_server: Engine = _ABSENT
     redis_cli: Engine = _ABSENT
+    cc: Engine = _ABSENT
+    """The C compiler by which varnishd turns VCL into machine code; Debian 13's varnish only recommends it."""
     varnishd: Engine = _ABSENT
     varnishadm: Engine = _ABSENT
     varnishncsa: Engine = _ABSENT
@@ -140,6 +142,7 @@ def for_debian(release: Release, machine: str = "x86_64") -> Engines:
         mbstream=Engine("/usr/bin/mbstream"),
         redis_server=Engine("/usr/bin/redis-server", versions["redis"]),
         redis_cli=Engine("/usr/bin/redis-cli", versions["redis"]),
+        cc=Engine("/usr/bin/gcc"),
         varnishd=Engine("/usr/sbin/varnishd", varnish, f"/usr/lib/{machine}-linux-gnu/varnish/vmods"),
         varnishadm=Engine("/usr/bin/varnishadm"),
         varnishncsa=Engine("/usr/bin/varnishncsa"),
