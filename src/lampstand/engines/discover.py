@@ -25,6 +25,7 @@ from lampstand.engines.needs import REQUIREMENTS
 _FOLDERS = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/sbin", "/bin")
 _ASK_SECONDS = 10.0
 _DPKG_STATUS = "/var/lib/dpkg/status"
+_LIST = Path(__file__).parent / "debian.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ def discover(cache: Path | None = None) -> Engines:
     }
     status = _identity(_DPKG_STATUS)
     if status:
+        # The list of what to ask for is part of the question: a newer Lampstand asks for more.
+        status = f"{status} {_identity(str(_LIST))}"
         questions[status] = _installed
     answers = {key: kept[key] for key in questions if key in kept}
     news = {key: ask for key, ask in questions.items() if key not in kept}

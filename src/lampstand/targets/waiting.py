@@ -70,9 +70,12 @@ async def all_well(
 
 
 async def has_primary(controller: ControllerClient, deadline: float, heard: Heard) -> None:
-    """Wait until the database has a primary and no recovery is under way. Raises TimedOutError."""
-    await controller.wait_until(
-        lambda status: bool(status.get("primaries", {}).get("database")) and not status["recoveries"],
-        deadline,
-        heard,
-    )
+    """Wait until the primary of the database is well, which it is when a write there was read back, and no recovery is
+    under way. Raises TimedOutError."""
+
+    def good(status: dict[str, Any]) -> bool:
+        name = status["primaries"].get("database")
+        seen = status["instances"].get(name, {}) if name else {}
+        return seen.get("health") == Health.GOOD and not status["recoveries"]
+
+    await controller.wait_until(good, deadline, heard)
