@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 from lampstand.engines import discover
 from lampstand.site import Site
@@ -236,7 +237,7 @@ class TestPlacement:
 
     def public_url(self) -> str:
         """Not used by edges."""
-        return "http://localhost"
+        return f"https://localhost:{self.bind('visitors-1', 'https')[1]}"
 
 
 @dataclass
@@ -246,6 +247,7 @@ class RunningEdge:
     instance: Instance = field(repr=False)
     process: subprocess.Popen[bytes] = field(repr=False)
     origin: Origin = field(repr=False)
+    others: Sequence[subprocess.Popen[bytes]] = field(default=(), repr=False)
 
     @property
     def port(self) -> int:
@@ -310,10 +312,11 @@ class RunningEdge:
 
     def stop(self) -> None:
         """Ends the process."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-        self.process.wait(20)
+        for process in (self.process, *self.others):
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+            process.wait(20)
 
 
 def context(site: Site, root: Path, balancers: Mapping[str, int]) -> Context:
@@ -335,9 +338,10 @@ def write_files(instance: Instance) -> None:
         path.write_text(file.content)
         path.chmod(file.mode)
         _own(path, instance.account)
-    for folder in instance.folders:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        _own(Path(folder), instance.account)
+    home = Path(instance.files[0].path).parents[1]
+    for folder in (*(home / name for name in ("data", "log", "run")), *map(Path, instance.folders)):
+        folder.mkdir(parents=True, exist_ok=True)
+        _own(folder, instance.account)
 
 
 def _own(path: Path, account: str) -> None:
@@ -346,28 +350,34 @@ def _own(path: Path, account: str) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
+def as_account(instance: Instance) -> dict[str, Any]:
+    """Arguments of `subprocess` to run something as the instance does."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam(instance.account)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
 def start(instance: Instance, origin: Origin) -> RunningEdge:
-    """Writes and starts one edge and waits until it answers."""
+    """Writes and starts one instance and waits until it answers."""
     write_files(instance)
-    process = instance.processes[0]
-    user = pwd.getpwnam(instance.account) if os.geteuid() == 0 else None
-    log = Path(instance.files[0].path).parent / "varnish.log"
+    account = as_account(instance)
+    log = Path(instance.files[0].path).parent / "output.log"
     with log.open("wb") as output:
-        running = subprocess.Popen(
-            process.argv,
-            stdout=output,
-            stderr=output,
-            user=user.pw_uid if user else None,
-            group=user.pw_gid if user else None,
-            extra_groups=[] if user else None,
-        )
-    edge = RunningEdge(instance, running, origin)
+        for preparation in instance.prepare:
+            if not Path(preparation.creates).exists():
+                done = subprocess.run(preparation.argv, stdout=output, stderr=output, check=False, **account)
+                assert done.returncode == 0, log.read_text()
+        running = [
+            subprocess.Popen(p.argv, stdout=output, stderr=output, **account) for p in instance.processes
+        ]
+    edge = RunningEdge(instance, running[0], origin, running[1:])
     try:
-        eventually(lambda: running.poll() is not None or edge.ask(instance.probe.path).status == 200, 30)
+        eventually(lambda: running[0].poll() is not None or edge.ask(instance.probe.path).status == 200, 30)
     except AssertionError:
         edge.stop()
         raise
-    assert running.poll() is None, log.read_text()
+    assert running[0].poll() is None, log.read_text()
     return edge
 
 
@@ -379,7 +389,7 @@ def edges(site: Site, origins: Sequence[Origin]) -> Iterator[dict[str, RunningEd
     running: dict[str, RunningEdge] = {}
     try:
         ports = {f"balancer-{i}": o.port for i, o in enumerate(origins, 1)}
-        for instance in expand(context(site, root, ports)):
+        for instance in reversed(list(expand(context(site, root, ports)))):
             running[instance.name] = start(instance, origins[0])
         yield running
     finally:

@@ -31,13 +31,34 @@ SITES: Mapping[str, Mapping[str, object]] = {
         },
     },
     "tls": {"tls": {"mode": "local"}, "cdn": {"edges": ["one"]}},
+    "acme": {
+        "tls": {
+            "mode": "acme",
+            "domains": ["shop.test", "www.shop.test"],
+            "email": "admin@shop.test",
+            "hsts": "1y",
+        },
+        "balancer": {"rate_limit": {"connections": 20, "exempt": ["10.0.0.0/8"]}},
+        "cdn": {
+            "edges": [
+                {"name": "fra", "weight": 2, "networks": ["192.0.2.0/24"], "countries": ["DE"]},
+                {"name": "iad", "countries": ["US", "CA"]},
+                "sin",
+            ],
+            "visitors": {"mmdb": "geo/country.mmdb", "map": "geo/edges.map"},
+        },
+    },
 }
 
 
 @pytest.mark.parametrize("name", SITES)
 def test_golden(name: str) -> None:
     for instance in expand(paper_context(SITES[name])):
-        golden(f"edge/{name}-{instance.name}.vcl", instance.files[0].content)
+        for file in instance.files:
+            if not (
+                file.secret or file.path.endswith("/reload") or (name == "acme" and instance.kind == "edge")
+            ):
+                golden(f"edge/{name}-{instance.name}-{file.path.rpartition('/')[2]}", file.content)
 
 
 def test_topology() -> None:

@@ -461,7 +461,7 @@ def test_memory_of_an_edge(edge: RunningEdge) -> None:
     assert memory(edge) < 80_000
 
 
-@pytest.mark.parametrize("golden", ["rules-edge-iad", "tls-edge-one"])
+@pytest.mark.parametrize("golden", ["rules-edge-iad-edge", "tls-edge-one-edge"])
 def test_the_golden_texts_compile(golden: str) -> None:
     path = Path(__file__).parents[2] / "golden" / "edge" / f"{golden}.vcl"
     result = subprocess.run(

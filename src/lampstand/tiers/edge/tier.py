@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from lampstand.site import Edge
 from lampstand.tiers.edge.vcl import OWN_PATH, Backend, edge_vcl
+from lampstand.tiers.edge.visitors import visitors, wanted
 from lampstand.topology import Context, Endpoint, File, Instance, Probe, Process
 
 ACCOUNT = "vcache"
@@ -47,7 +48,9 @@ def edge_name(edge: Edge) -> str:
 
 
 def expand(context: Context) -> Iterable[Instance]:
-    """One instance for each edge of `cdn.edges`, in that order."""
+    """The visitors' entry where there is one, then one instance for each edge of `cdn.edges`, in that order."""
+    if wanted(context.site):
+        yield visitors(context)
     for index, edge in enumerate(context.site.cdn.edges, 1):
         yield _instance(context, edge, index)
 
@@ -59,11 +62,12 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
     vcl, token, reload = f"{etc}/edge.vcl", f"{etc}/purge-token", f"{etc}/reload"
     memory = edge.memory or site.cdn.memory
     shield = site.cdn.shield == edge.name
-    ports = ["http", *(["shield"] if shield else []), *(["proxy"] if site.tls.enabled else [])]
+    # Sockets by what is believed of a request: nothing, another edge, the visitors' entry.
+    ports = ["http", *(["shield"] if shield else []), *(["proxy"] if wanted(site) else [])]
     argv = [engines.varnishd.path, "-F", "-n", workdir, "-i", name, "-f", vcl, "-s", f"malloc,{memory}"]
     for port in ports:
         host, number = placement.bind(name, port)
-        argv += ["-a", f"{port}={host}:{number},{'PROXY' if port == 'proxy' else 'HTTP'}"]
+        argv += ["-a", f"{port}={host}:{number},HTTP"]
     host, number = placement.bind(name, "admin")
     argv += ["-T", f"{host}:{number}"]
     for parameter, value in _PARAMETERS:
@@ -98,7 +102,7 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
 
 def _endpoints(context: Context, name: str, ports: Iterable[str]) -> Iterable[Endpoint]:
     for port in ports:
-        yield context.endpoint(name, port, "http" if port in ("http", "shield") else "tcp")
+        yield context.endpoint(name, port, "tcp" if port == "admin" else "http")
 
 
 def _backends(context: Context, edge: Edge) -> Iterable[Backend]:

@@ -1,6 +1,6 @@
 vcl 4.1;
 
-# edge-fra of the site shop. Written by Lampstand: changes are lost; see the README of the tier `edge`.
+# edge-iad of the site shop. Written by Lampstand: changes are lost; see the README of the tier `edge`.
 
 import cookie;
 import directors;
@@ -52,44 +52,15 @@ backend balancer_1_unsafe {
     .probe = alive;
 }
 
-backend balancer_2 {
-    .host = "127.0.0.1";
-    .port = "8080";
-    .connect_timeout = 2.000s;
-    .first_byte_timeout = 65.000s;
-    .between_bytes_timeout = 65.000s;
-    .probe = alive;
-}
-
-backend balancer_2_anyway {
-    .host = "127.0.0.1";
-    .port = "8080";
-    .connect_timeout = 2.000s;
-    .first_byte_timeout = 5.000s;
-    .between_bytes_timeout = 65.000s;
-}
-
-backend balancer_2_unsafe {
-    .host = "127.0.0.1";
-    .port = "8080";
-    .connect_timeout = 2.000s;
-    .first_byte_timeout = 65.000s;
-    .between_bytes_timeout = 65.000s;
-    .probe = alive;
-}
-
 sub vcl_init {
     new origin = directors.round_robin();
     origin.add_backend(balancer_1);
-    origin.add_backend(balancer_2);
     # Requests that change something: their port keeps no connection open, so none of them is lost to a closing one.
     new unsafe = directors.round_robin();
     unsafe.add_backend(balancer_1_unsafe);
-    unsafe.add_backend(balancer_2_unsafe);
     # When no probe is answered a request is tried all the same, with less patience: a probe can be wrong.
     new anyway = directors.round_robin();
     anyway.add_backend(balancer_1_anyway);
-    anyway.add_backend(balancer_2_anyway);
 }
 
 sub edge_origin {
@@ -116,57 +87,12 @@ sub edge_unsafe {
 # --- the rules of the site: the first that matches is the only one ----------------------------------------------
 
 sub site_rule {
-    if (req.http.x-edge-path ~ "^(?:/assets/.*)$") {
-        # cdn.rules[0]
-        set req.http.x-edge-rule = "0";
-        if (req.method == "GET" || req.method == "HEAD") {
-            unset req.http.Cookie;
-        }
-    } else if (req.http.x-edge-path ~ "^(?:/api/.*|/feed.)$" && req.method ~ "^(?:GET|POST)$") {
-        # cdn.rules[1]
-        set req.http.x-edge-rule = "1";
-        set req.http.x-edge-bypass = "1";
-    } else if (req.http.x-edge-path ~ "^(?:/old/.*)$") {
-        # cdn.rules[2]
-        set req.http.x-edge-rule = "2";
-        set req.http.x-edge-location = regsub(req.http.x-edge-path, "^/old/(.*)$", "/new/\1");
-        return (synth(302));
-    } else if (req.http.x-edge-path ~ "^(?:/shop/.*)$") {
-        # cdn.rules[3]
-        set req.http.x-edge-rule = "3";
-        cookie.parse(req.http.Cookie);
-        set req.http.x-edge-vary = req.http.x-edge-vary + "c:currency=" + cookie.get("currency") + ";";
-        set req.http.x-edge-vary = req.http.x-edge-vary + "h:X-Device=" + req.http.X-Device + ";";
-        if (req.method == "GET" || req.method == "HEAD") {
-            cookie.parse(req.http.Cookie);
-            cookie.keep_re("^(?:currency)$");
-            set req.http.Cookie = regsub(cookie.get_string(), ";\s*$", "");
-            if (req.http.Cookie == "") {
-                unset req.http.Cookie;
-            }
-        }
-    } else if (req.http.x-edge-path ~ "^(?:/search)$") {
-        # cdn.rules[4]
-        set req.http.x-edge-rule = "4";
-    } else if (req.http.x-edge-path ~ "^(?:/wp\-admin.*|/wp\-login\.php|/wp\-cron\.php|/xmlrpc\.php|/wp\-json/.*|.*/cart/.*|.*/checkout/.*|.*/my\-account/.*)$") {
-        # wordpress: admin
-        set req.http.x-edge-rule = "5";
-        set req.http.x-edge-bypass = "1";
-    } else if (req.http.x-edge-path ~ "^(?:/wp\-includes/.*\.css|/wp\-includes/.*\.js|/wp\-includes/.*\.woff2|/wp\-content/themes/.*\.css|/wp\-content/themes/.*\.js|/wp\-content/plugins/.*\.css|/wp\-content/plugins/.*\.js)$") {
-        # wordpress: assets
-        set req.http.x-edge-rule = "6";
-        if (req.method == "GET" || req.method == "HEAD") {
-            unset req.http.Cookie;
-        }
-    } else if (req.http.x-edge-path ~ "\.(?:css|js|mjs|map|webmanifest|txt|xml|pdf|wasm|png|jpg|jpeg|gif|webp|avif|svg|ico|bmp|woff|woff2|ttf|otf|eot|mp3|mp4|webm|ogg|ogv|wav)$") {
+    if (req.http.x-edge-path ~ "\.(?:css|js|mjs|map|webmanifest|txt|xml|pdf|wasm|png|jpg|jpeg|gif|webp|avif|svg|ico|bmp|woff|woff2|ttf|otf|eot|mp3|mp4|webm|ogg|ogv|wav)$") {
         # static files
-        set req.http.x-edge-rule = "7";
+        set req.http.x-edge-rule = "0";
     } else if (true) {
         # default
-        set req.http.x-edge-rule = "8";
-        if (req.http.Cookie ~ "(?:^|;)[ ]*(?:wordpress_logged_in_.*|wordpress_sec_.*|wp\-postpass_.*|comment_author_.*|wp_woocommerce_session_.*|woocommerce_items_in_cart|woocommerce_cart_hash)=") {
-            set req.http.x-edge-bypass = "1";
-        }
+        set req.http.x-edge-rule = "1";
     }
 }
 
@@ -175,81 +101,16 @@ sub site_rule_fetched {
         var.set_int("swr", 0);
         var.set_int("sie", 86400);
         var.set("compress", "1");
-        var.set("share", "1");
-        if (beresp.status == 200 || beresp.status == 203 || beresp.status == 301 || beresp.status == 308) {
-            var.set_int("lifetime", 31536000);
-        }
-        var.set("tags", " assets");
+        var.set("tags", " static");
     }
     if (var.get("rule") == "1") {
         var.set_int("swr", 0);
         var.set_int("sie", 86400);
         var.set("compress", "1");
     }
-    if (var.get("rule") == "2") {
-        var.set_int("swr", 0);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-    }
-    if (var.get("rule") == "3") {
-        var.set_int("swr", 0);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-        var.set("share", "1");
-        if (beresp.status == 200 || beresp.status == 203 || beresp.status == 301 || beresp.status == 308) {
-            var.set_int("lifetime", 3600);
-        }
-    }
-    if (var.get("rule") == "4") {
-        var.set_int("swr", 0);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-    }
-    if (var.get("rule") == "5") {
-        var.set_int("swr", 0);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-    }
-    if (var.get("rule") == "6") {
-        var.set_int("swr", 0);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-        var.set("share", "1");
-        if (beresp.status == 200 || beresp.status == 203 || beresp.status == 301 || beresp.status == 308) {
-            var.set_int("lifetime", 86400);
-        }
-    }
-    if (var.get("rule") == "7") {
-        var.set_int("swr", 0);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-        var.set("tags", " static");
-    }
-    if (var.get("rule") == "8") {
-        var.set_int("swr", 60);
-        var.set_int("sie", 86400);
-        var.set("compress", "1");
-    }
 }
 
 sub site_rule_delivered {
-    if (req.http.x-edge-rule == "0") {
-        if (resp.status < 400 && resp.http.Cache-Control !~ "(?i)no-store|private" && !resp.http.Set-Cookie) {
-            if (resp.http.Cache-Control !~ "(?i)max-age=") {
-                set resp.http.Cache-Control = "public, max-age=31536000";
-            }
-            if (resp.http.Cache-Control !~ "(?i)immutable") {
-                set resp.http.Cache-Control = resp.http.Cache-Control + ", immutable";
-            }
-        }
-    }
-    if (req.http.x-edge-rule == "3") {
-        header.append(resp.http.Vary, "X-Device");
-        header.append(resp.http.Vary, "Cookie");
-    }
-    if (req.http.x-edge-rule == "4") {
-        set resp.http.X-Frame-Options = {"D"E}N""} + "}Y";
-    }
 }
 
 # --- the request ----------------------------------------------------------------------------------------------
@@ -290,7 +151,6 @@ sub vcl_recv {
         return (pass);
     }
     call edge_origin;
-    set req.hash_ignore_busy = true;
     return (hash);
 }
 
@@ -356,33 +216,26 @@ sub edge_visitor {
     if (req.http.X-Request-Id !~ "^[0-9A-Za-z._-]{8,128}$") {
         set req.http.X-Request-Id = server.identity + "-" + std.time2integer(now, 0) + "-" + req.xid;
     }
+    set req.http.x-edge-proto = "http";
     if (local.socket == "shield") {
-        # Another edge: it has said the truth about its visitor.
         set req.http.x-edge-peer = "1";
-        # Varnish adds the address of whoever asks before this runs: here that is an edge, not a visitor.
+    }
+    if (local.socket == "shield" || local.socket == "proxy") {
+        # Another edge, or the visitors' entry: they say the truth. Varnish has added the address of whoever asks.
         set req.http.X-Forwarded-For = regsub(req.http.X-Forwarded-For, ",[^,]*$", "");
-        set req.http.x-edge-proto = req.http.X-Forwarded-Proto;
-        return;
-    }
-    if (local.socket == "proxy") {
-        set req.http.x-edge-proto = "https";
-    } else {
-        set req.http.x-edge-proto = "http";
-    }
-    if (client.ip ~ trusted) {
-        if (req.http.X-Forwarded-Proto ~ "^https?$") {
-            set req.http.x-edge-proto = req.http.X-Forwarded-Proto;
+        if (req.http.X-Forwarded-Proto == "https") {
+            set req.http.x-edge-proto = "https";
         }
     } else {
         set req.http.X-Forwarded-For = client.ip;
     }
     set req.http.X-Forwarded-Proto = req.http.x-edge-proto;
     set req.http.X-Forwarded-Host = req.http.Host;
-    unset req.http.Forwarded;
+    set req.http.Forwarded = "for=" + regsub(req.http.X-Forwarded-For, "^.*,\s*", "") + ";proto=" + req.http.x-edge-proto +
+        {";host=""} + req.http.Host + {"""};
     if (req.http.X-Forwarded-For ~ ":") {
-        set req.http.Forwarded = {"for="["} + client.ip + {"]";proto="} + req.http.x-edge-proto + {";host=""} + req.http.Host + {"""};
-    } else {
-        set req.http.Forwarded = "for=" + client.ip + ";proto=" + req.http.x-edge-proto + {";host=""} + req.http.Host + {"""};
+        # An IPv6 address is written in brackets and quotation marks (RFC 7239 section 6).
+        set req.http.Forwarded = regsub(req.http.Forwarded, "^for=([^;]*)", {"for="[\1]""});
     }
 }
 
@@ -474,11 +327,8 @@ sub edge_key {
 }
 
 sub edge_query_filter {
-    if (req.http.x-edge-rule ~ "^(0|1|2|3|5|6|7|8)$") {
+    if (req.http.x-edge-rule ~ "^(0|1)$") {
         set req.http.x-edge-query = regsuball(req.http.x-edge-query, "&(?:utm_[^=&]*|gclid|fbclid|msclkid|mc_cid|mc_eid)(?:=[^&]*)?(?=&|$)", "");
-    }
-    if (req.http.x-edge-rule ~ "^(4)$") {
-        set req.http.x-edge-query = regsuball(req.http.x-edge-query, "&(?!(?:q)(?:=|&|$))[^&]*", "");
     }
 }
 
@@ -592,18 +442,10 @@ sub edge_hide {
 
 # --- purge ---------------------------------------------------------------------------------------------------------
 
-acl purgers -pedantic {
-    "192.0.2.7"/32;
-    "10.0.0.0"/8;
-}
-acl trusted -pedantic {
-    "198.51.100.0"/24;
-    "2001:db8::"/32;
-}
 
 # Whatever the host: one site, one application.
 sub edge_purge {
-    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-fra/etc/purge-token") && client.ip !~ purgers) {
+    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-iad/etc/purge-token")) {
         return (synth(403));
     }
     call edge_key;
@@ -678,9 +520,6 @@ sub vcl_backend_response {
         return (deliver);
     }
     if (beresp.status == 500 || beresp.status == 502 || beresp.status == 503 || beresp.status == 504) {
-        if (beresp.status != 500 && bereq.retries < 1) {
-            return (retry);
-        }
         # RFC 5861 section 4: rather the old answer than an error.
         if (bereq.is_bgfetch || (var.get("have-stale") == "1" && var.get("mode") == "fresh")) {
             return (abandon);
@@ -943,9 +782,6 @@ sub vcl_backend_error {
         set beresp.ttl = 10m;
         set beresp.grace = 0s;
         return (deliver);
-    }
-    if ((bereq.method == "GET" || bereq.method == "HEAD") && bereq.retries < 1) {
-        return (retry);
     }
     if (bereq.is_bgfetch || (var.get("have-stale") == "1" && var.get("mode") == "fresh")) {
         return (abandon);

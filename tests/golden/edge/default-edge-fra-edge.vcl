@@ -1,6 +1,6 @@
 vcl 4.1;
 
-# edge-one of the site shop. Written by Lampstand: changes are lost; see the README of the tier `edge`.
+# edge-fra of the site shop. Written by Lampstand: changes are lost; see the README of the tier `edge`.
 
 import cookie;
 import directors;
@@ -216,27 +216,26 @@ sub edge_visitor {
     if (req.http.X-Request-Id !~ "^[0-9A-Za-z._-]{8,128}$") {
         set req.http.X-Request-Id = server.identity + "-" + std.time2integer(now, 0) + "-" + req.xid;
     }
+    set req.http.x-edge-proto = "http";
     if (local.socket == "shield") {
-        # Another edge: it has said the truth about its visitor.
         set req.http.x-edge-peer = "1";
-        # Varnish adds the address of whoever asks before this runs: here that is an edge, not a visitor.
+    }
+    if (local.socket == "shield" || local.socket == "proxy") {
+        # Another edge, or the visitors' entry: they say the truth. Varnish has added the address of whoever asks.
         set req.http.X-Forwarded-For = regsub(req.http.X-Forwarded-For, ",[^,]*$", "");
-        set req.http.x-edge-proto = req.http.X-Forwarded-Proto;
-        return;
-    }
-    if (local.socket == "proxy") {
-        set req.http.x-edge-proto = "https";
+        if (req.http.X-Forwarded-Proto == "https") {
+            set req.http.x-edge-proto = "https";
+        }
     } else {
-        set req.http.x-edge-proto = "http";
+        set req.http.X-Forwarded-For = client.ip;
     }
-    set req.http.X-Forwarded-For = client.ip;
     set req.http.X-Forwarded-Proto = req.http.x-edge-proto;
     set req.http.X-Forwarded-Host = req.http.Host;
-    unset req.http.Forwarded;
+    set req.http.Forwarded = "for=" + regsub(req.http.X-Forwarded-For, "^.*,\s*", "") + ";proto=" + req.http.x-edge-proto +
+        {";host=""} + req.http.Host + {"""};
     if (req.http.X-Forwarded-For ~ ":") {
-        set req.http.Forwarded = {"for="["} + client.ip + {"]";proto="} + req.http.x-edge-proto + {";host=""} + req.http.Host + {"""};
-    } else {
-        set req.http.Forwarded = "for=" + client.ip + ";proto=" + req.http.x-edge-proto + {";host=""} + req.http.Host + {"""};
+        # An IPv6 address is written in brackets and quotation marks (RFC 7239 section 6).
+        set req.http.Forwarded = regsub(req.http.Forwarded, "^for=([^;]*)", {"for="[\1]""});
     }
 }
 
@@ -446,7 +445,7 @@ sub edge_hide {
 
 # Whatever the host: one site, one application.
 sub edge_purge {
-    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-one/etc/purge-token")) {
+    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-fra/etc/purge-token")) {
         return (synth(403));
     }
     call edge_key;

@@ -1,6 +1,6 @@
 vcl 4.1;
 
-# edge-iad of the site shop. Written by Lampstand: changes are lost; see the README of the tier `edge`.
+# edge-fra of the site shop. Written by Lampstand: changes are lost; see the README of the tier `edge`.
 
 import cookie;
 import directors;
@@ -24,15 +24,6 @@ probe alive {
     .threshold = 2;
     # Well until proven otherwise: an edge that starts with its balancers must not answer 503 for a second.
     .initial = 2;
-}
-
-backend shield {
-    .host = "127.0.0.1";
-    .port = "8080";
-    .connect_timeout = 2.000s;
-    .first_byte_timeout = 65.000s;
-    .between_bytes_timeout = 65.000s;
-    .probe = alive;
 }
 
 backend balancer_1 {
@@ -99,14 +90,10 @@ sub vcl_init {
     new anyway = directors.round_robin();
     anyway.add_backend(balancer_1_anyway);
     anyway.add_backend(balancer_2_anyway);
-    # The shield first; when it does not answer, the balancers themselves.
-    new nearest = directors.fallback();
-    nearest.add_backend(shield);
-    nearest.add_backend(origin.backend());
 }
 
 sub edge_origin {
-    set req.backend_hint = nearest.backend();
+    set req.backend_hint = origin.backend();
     if (!std.healthy(req.backend_hint)) {
         set req.backend_hint = anyway.backend();
     }
@@ -369,33 +356,30 @@ sub edge_visitor {
     if (req.http.X-Request-Id !~ "^[0-9A-Za-z._-]{8,128}$") {
         set req.http.X-Request-Id = server.identity + "-" + std.time2integer(now, 0) + "-" + req.xid;
     }
+    set req.http.x-edge-proto = "http";
     if (local.socket == "shield") {
-        # Another edge: it has said the truth about its visitor.
         set req.http.x-edge-peer = "1";
-        # Varnish adds the address of whoever asks before this runs: here that is an edge, not a visitor.
+    }
+    if (local.socket == "shield" || local.socket == "proxy") {
+        # Another edge, or the visitors' entry: they say the truth. Varnish has added the address of whoever asks.
         set req.http.X-Forwarded-For = regsub(req.http.X-Forwarded-For, ",[^,]*$", "");
-        set req.http.x-edge-proto = req.http.X-Forwarded-Proto;
-        return;
-    }
-    if (local.socket == "proxy") {
-        set req.http.x-edge-proto = "https";
-    } else {
-        set req.http.x-edge-proto = "http";
-    }
-    if (client.ip ~ trusted) {
-        if (req.http.X-Forwarded-Proto ~ "^https?$") {
-            set req.http.x-edge-proto = req.http.X-Forwarded-Proto;
+        if (req.http.X-Forwarded-Proto == "https") {
+            set req.http.x-edge-proto = "https";
+        }
+    } elseif (client.ip ~ trusted) {
+        if (req.http.X-Forwarded-Proto == "https") {
+            set req.http.x-edge-proto = "https";
         }
     } else {
         set req.http.X-Forwarded-For = client.ip;
     }
     set req.http.X-Forwarded-Proto = req.http.x-edge-proto;
     set req.http.X-Forwarded-Host = req.http.Host;
-    unset req.http.Forwarded;
+    set req.http.Forwarded = "for=" + regsub(req.http.X-Forwarded-For, "^.*,\s*", "") + ";proto=" + req.http.x-edge-proto +
+        {";host=""} + req.http.Host + {"""};
     if (req.http.X-Forwarded-For ~ ":") {
-        set req.http.Forwarded = {"for="["} + client.ip + {"]";proto="} + req.http.x-edge-proto + {";host=""} + req.http.Host + {"""};
-    } else {
-        set req.http.Forwarded = "for=" + client.ip + ";proto=" + req.http.x-edge-proto + {";host=""} + req.http.Host + {"""};
+        # An IPv6 address is written in brackets and quotation marks (RFC 7239 section 6).
+        set req.http.Forwarded = regsub(req.http.Forwarded, "^for=([^;]*)", {"for="[\1]""});
     }
 }
 
@@ -616,7 +600,7 @@ acl trusted -pedantic {
 
 # Whatever the host: one site, one application.
 sub edge_purge {
-    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-iad/etc/purge-token") && client.ip !~ purgers) {
+    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-fra/etc/purge-token") && client.ip !~ purgers) {
         return (synth(403));
     }
     call edge_key;

@@ -1,0 +1,225 @@
+"""The visitors' entry: TLS, and which edge a visitor gets."""
+
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lampstand.site import Site
+from tests.edge_support import Answer, Origin, Reply, RunningEdge, as_account, edges
+from tests.support import eventually
+
+FRESH = ("Cache-Control", "max-age=3600")
+Running = dict[str, RunningEdge]
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    server = Origin()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def secure(origin: Origin) -> Iterator[Running]:
+    site = {"site": "secure", "tls": {"mode": "local", "hsts": "1y"}, "cdn": {"edges": ["fra", "iad"]}}
+    with edges(Site.model_validate(site), [origin]) as running:
+        yield running
+
+
+def authority(running: Running) -> str:
+    return str(Path(running["visitors-1"].instance.files[0].path).parents[1] / "data" / "tls" / "ca.pem")
+
+
+def https(
+    running: Running, path: str, *, host: str = "localhost", method: str = "GET", body: bytes | None = None
+) -> Reply:
+    """One request over TLS, the certificate checked against the site's authority."""
+    port = running["visitors-1"].instance.endpoint("https").port
+    trusted = ssl.create_default_context(cafile=authority(running))
+    connection = http.client.HTTPSConnection(host, port, timeout=20, context=trusted)
+    try:
+        connection.request(method, path, body=body, headers={"Host": host})
+        response = connection.getresponse()
+        return Reply(response.status, response.getheaders(), response.read())
+    finally:
+        connection.close()
+
+
+def test_the_scheme_and_the_address_reach_the_application(secure: Running, origin: Origin) -> None:
+    path = secure["visitors-1"].page(Answer(headers=[FRESH]))
+    reply = https(secure, path)
+    assert (reply.status, reply.answer) == (200, 1)
+    assert reply.header("Strict-Transport-Security") == "max-age=31536000"
+    seen = origin.requests[path][0]
+    assert (seen.header("X-Forwarded-Proto"), seen.header("X-Forwarded-For")) == ("https", "127.0.0.1")
+    assert seen.header("Forwarded") == 'for=127.0.0.1;proto=https;host="localhost"'
+    assert https(secure, path).cache == "hit"
+
+
+def test_plain_http_is_redirected_once(secure: Running) -> None:
+    entry = secure["visitors-1"]
+    reply = entry.ask("/a?b=c", host="localhost:1234")
+    assert reply.status == 308
+    assert reply.header("Location") == f"https://localhost:{entry.instance.endpoint('https').port}/a?b=c"
+    path = entry.page(Answer(headers=[FRESH]))
+    assert https(secure, path).status == 200, "no loop: the application is told https"
+
+
+def test_a_visitor_cannot_lie(secure: Running, origin: Origin) -> None:
+    entry = secure["visitors-1"]
+    path = entry.page(Answer())
+    port = entry.instance.endpoint("https").port
+    connection = http.client.HTTPSConnection(
+        "localhost", port, context=ssl.create_default_context(cafile=authority(secure))
+    )
+    connection.request(
+        "GET",
+        path,
+        headers={"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "http", "Forwarded": "for=6.6.6.6"},
+    )
+    assert connection.getresponse().status == 200
+    connection.close()
+    seen = origin.requests[path][0]
+    assert (seen.header("X-Forwarded-For"), seen.header("X-Forwarded-Proto")) == ("127.0.0.1", "https")
+    assert "6.6.6.6" not in str(seen.headers)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)],
+)
+def test_versions_and_http2(secure: Running, version: ssl.TLSVersion, good: bool) -> None:
+    context = ssl.create_default_context(cafile=authority(secure))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # asking for the old version is the test
+        context.minimum_version = version
+        context.maximum_version = version
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    port = secure["visitors-1"].instance.endpoint("https").port
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            assert good
+            assert tls.selected_alpn_protocol() == "h2"
+    except (ssl.SSLError, ConnectionError):
+        assert not good
+
+
+def test_http2_requests(secure: Running) -> None:
+    path = secure["visitors-1"].page(Answer(headers=[FRESH]))
+    port = secure["visitors-1"].instance.endpoint("https").port
+    argv = [
+        "curl",
+        "-sS",
+        "--http2",
+        "--cacert",
+        authority(secure),
+        "-o",
+        os.devnull,
+        "-w",
+        "%{http_version} %{http_code}",
+    ]
+    assert (
+        subprocess.run(
+            [*argv, f"https://localhost:{port}{path}"], capture_output=True, text=True, check=True
+        ).stdout
+        == "2 200"
+    )
+
+
+def test_a_renewed_certificate_needs_no_restart(secure: Running) -> None:
+    entry = secure["visitors-1"]
+    port = entry.instance.endpoint("https").port
+    before = ssl.get_server_certificate(("127.0.0.1", port))
+    made = entry.instance.prepare[0]
+    subprocess.run(made.argv, check=True, capture_output=True, **as_account(entry.instance))
+    entry.process.send_signal(signal.SIGHUP)
+    eventually(lambda: ssl.get_server_certificate(("127.0.0.1", port)) != before)
+    assert https(secure, entry.page(Answer())).status == 200
+
+
+# --- which edge ---------------------------------------------------------------------------------------------------
+
+
+def served_by(reply: Reply) -> str:
+    return (reply.header("X-Cache") or "").partition(" ")[2]
+
+
+def test_by_network_and_to_the_next_when_it_fails(origin: Origin) -> None:
+    cdn = {"edges": ["fra", {"name": "iad", "networks": ["127.0.0.0/8"]}], "visitors": {}}
+    with edges(Site.model_validate({"site": "near", "cdn": cdn}), [origin]) as running:
+        entry = running["visitors-1"]
+        path = entry.page(Answer(headers=[FRESH]))
+        assert [served_by(entry.ask(path)) for _ in range(3)] == ["edge-iad"] * 3
+        os.kill(running["edge-iad"].process.pid, signal.SIGKILL)
+        running["edge-iad"].process.wait(10)
+        replies = [entry.ask(path) for _ in range(5)]
+        assert [(r.status, served_by(r)) for r in replies] == [(200, "edge-fra")] * 5
+        posted = entry.page(Answer())
+        assert entry.ask(posted, method="POST", body=b"x").status == 200
+        assert origin.count(posted) == 1
+
+
+def test_by_weight(origin: Origin) -> None:
+    """One address, one edge; all of them when there are many addresses (127.0.0.0/8 is all ours)."""
+    cdn = {"edges": [{"name": "fra", "weight": 3}, "iad"], "visitors": {}}
+    with edges(Site.model_validate({"site": "spread", "cdn": cdn}), [origin]) as running:
+        entry = running["visitors-1"]
+        path = entry.page(Answer(headers=[FRESH]))
+        found: dict[str, int] = {"edge-fra": 0, "edge-iad": 0}
+        for number in range(1, 101):
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", entry.port, source_address=(f"127.0.1.{number}", 0), timeout=10
+            )
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            found[(response.getheader("X-Cache") or "").partition(" ")[2]] += 1
+            connection.close()
+        assert found["edge-fra"] > found["edge-iad"] > 0, found
+
+
+def test_websockets_and_uploads_pass(secure: Running, origin: Origin) -> None:
+    path = f"/{uuid.uuid4().hex}"
+    origin.script(path, Answer())
+    body = os.urandom(300_000)
+    assert https(secure, path, method="POST", body=body).status == 200
+    assert origin.requests[path][0].body == body
+
+
+def test_slow_visitors_are_let_go_and_others_notice_nothing(origin: Origin) -> None:
+    site = {
+        "site": "slow",
+        "balancer": {"timeouts": {"client_header": "1s"}},
+        "cdn": {"edges": ["fra"], "visitors": {}},
+    }
+    with edges(Site.model_validate(site), [origin]) as running:
+        entry = running["visitors-1"]
+        path = entry.page(Answer(headers=[FRESH]))
+        slow = [socket.create_connection(("127.0.0.1", entry.port), 10) for _ in range(200)]
+        for connection in slow:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert entry.ask(path).status == 200
+        for connection in slow:
+            assert dropped(connection)
+        assert entry.ask(path).cache == "hit"
+
+
+def dropped(connection: socket.socket) -> bool:
+    """Whether the other side ends the connection, with a reset or without a word, within its timeout."""
+    with connection:
+        try:
+            return connection.recv(100) == b""
+        except ConnectionResetError:
+            return True
