@@ -75,7 +75,6 @@ async def has_primary(controller: ControllerClient, deadline: float, heard: Hear
 
     def good(status: dict[str, Any]) -> bool:
         name = status["primaries"].get("database")
-        seen = status["instances"].get(name, {}) if name else {}
-        return seen.get("health") == Health.GOOD and not status["recoveries"]
+        return bool(name) and status["instances"][name]["health"] == Health.GOOD and not status["recoveries"]
 
     await controller.wait_until(good, deadline, heard)
