@@ -94,7 +94,7 @@ def test_packages_count_only_where_there_is_dpkg() -> None:
 
 
 def test_what_is_missing_is_installed_by_one_command() -> None:
-    lacking = engines.missing(Engines(), ["cache", "edge"])
+    lacking = engines.missing(Engines(packages=frozenset()), ["cache", "edge"])
     (command,) = engines.install_plan(lacking, as_root=False)
     script = Path(command[2])
     assert command[:2] == ("sudo", "sh")

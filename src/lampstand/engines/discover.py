@@ -48,6 +48,7 @@ _MARIADB = r"(\d+(?:\.\d+)+)-MariaDB"  # the client prints a protocol version be
 
 LOOKUPS: Mapping[str, Lookup] = {
     "python3": Lookup("python3", ask=("--version",)),
+    "logrotate": Lookup("logrotate"),
     "perl": Lookup("perl", ask=("-v",)),
     "plackup": Lookup("plackup"),
     "starman": Lookup("starman", ask=("--version",)),

@@ -37,6 +37,7 @@ class Engines:
 
     python3: Engine = _ABSENT
     """The distribution's Python, which every account can run; for the venvs of applications."""
+    logrotate: Engine = _ABSENT
     perl: Engine = _ABSENT
     plackup: Engine = _ABSENT
     starman: Engine = _ABSENT
@@ -124,6 +125,7 @@ def for_debian(release: Release, machine: str = "x86_64") -> Engines:
     php, mariadb, varnish = versions["php"], versions["mariadb"], versions["varnish"]
     return Engines(
         python3=Engine("/usr/bin/python3", versions["python3"]),
+        logrotate=Engine("/usr/sbin/logrotate"),
         perl=Engine("/usr/bin/perl", versions["perl"]),
         plackup=Engine("/usr/bin/plackup"),
         starman=Engine("/usr/bin/starman", versions["starman"]),
