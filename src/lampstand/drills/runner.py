@@ -90,8 +90,7 @@ class Run:
         subjects = self.choose(drill)
         name = "+".join(subjects)
         self.options.say(f"{drill.fault} {name}")
-        at = time.monotonic()
-        self._break(drill, subjects)
+        at = self._break(drill, subjects)
         back = self._service_back(drill, subjects, at)
         if drill.hold and back is not None:
             self._pause(drill.hold)
@@ -133,7 +132,9 @@ class Run:
             case _:
                 raise LampstandError(f"the site has no {drill.subject} of kind {drill.kind}", drill.name)
 
-    def _break(self, drill: Drill, subjects: Sequence[str]) -> None:
+    def _break(self, drill: Drill, subjects: Sequence[str]) -> float:
+        """Make the fault; the moment (time.monotonic()) at which it was there. What a client began before does not count
+        as service after it."""
         faults = self.site.faults
         match drill.fault:
             case "kill" | "kill-two":
@@ -149,8 +150,10 @@ class Run:
             case "kill-controller":
                 faults.kill_controller()
                 faults.kill(subjects[0])
+                broken = time.monotonic()
                 self._pause(1.0)
                 faults.start_controller()
+                return broken
             case "cut-replicas":
                 faults.cut(subjects[0], from_replicas=True)
             case "cut-clients":
@@ -159,6 +162,7 @@ class Run:
                 self._slow(subjects[0])
             case "fill-disk":
                 faults.fill_disk(subjects[0])
+        return time.monotonic()
 
     def _slow(self, replica: str) -> None:
         """Hold a replica's applier by a lock on the ledger's table, until the connection is closed at the end."""

@@ -14,7 +14,7 @@ from lampstand.errors import LampstandError
 MANIFEST = ".lampstand-release.json"
 NEVER: tuple[str, ...] = (
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".env", ".env.*", "*.pyc", ".DS_Store",
-    "lampstand.secrets*", MANIFEST,
+    "lampstand.secrets*", "lampstand.yaml", "lampstand.*.yaml", MANIFEST,
 )  # fmt: skip
 """What never belongs into a release: history, what a build makes again, and files that hold secrets."""
 

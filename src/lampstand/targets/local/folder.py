@@ -146,7 +146,8 @@ class StateFolder:
         missing = [name for name in SECRETS if name not in found]
         if missing:
             found |= {name: random_source.token_urlsafe(24) for name in missing}
-            write_json(path, found, mode=0o600, durable=True)
+            if self.exists():  # a plan of a site that was never brought up leaves no trace
+                write_json(path, found, mode=0o600, durable=True)
         return found
 
     def keep_application_secrets(self, values: Mapping[str, str]) -> None:
