@@ -229,9 +229,14 @@ class Promotion:
         await asyncio.gather(hands.route(drop_old=True), *(point(m) for m in others))
 
     async def restart_old(self, hands: Hands) -> None:
-        """It comes back read-only, without what was never acknowledged (rule 5)."""
-        if self.old is not None and self.old != self.winner and self.old.name in hands.view.topology.by_name:
+        """It comes back read-only, without what was never acknowledged (rule 5). Where it does not start, the promotion
+        is done all the same, and the server is down like any other."""
+        if self.old is None or self.old == self.winner or self.old.name not in hands.view.topology.by_name:
+            return
+        try:
             await hands.start(self.old)
+        except LampstandError as error:
+            hands.event("database-replica-down", self.old.name, "start", "failed", why=error.what)
 
     async def _refuse(self, hands: Hands, why: str) -> None:
         """Nothing is promoted. The old primary has every acknowledged write: its data are asked next."""

@@ -109,7 +109,8 @@ class Judge:
             "is down",
         ):
             return False
-        self.judgements[name] = Judgement(Health.BAD, now, "is down")
+        since = before.since if before.health is Health.BAD else now
+        self.judgements[name] = Judgement(Health.BAD, since, "is down")
         return before.health is not Health.BAD
 
     def started(self, name: str, now: float) -> None:

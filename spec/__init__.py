@@ -1,0 +1,1 @@
+"""Specifications that run: `python -m spec.promotion`."""
