@@ -1,7 +1,7 @@
 """CloudFront compared with the edges of the other targets, rule by rule, for a table of requests.
 
-The viewer function is really run, by Node.js; which cache behaviour a path meets is told by CloudFront's documented
-rule (the first pattern that matches, case-sensitive, else the default one). What the edges do is `tiers.edge.rules.explain`.
+The viewer function is really run, by Node.js. Which cache behaviour a path meets is told by CloudFront's documented
+rule: the first pattern that matches, case-sensitive, else the default one. What the edges do is `rules.explain`.
 """
 
 import json

@@ -126,13 +126,13 @@ def test_certificate_of_the_cdn_is_in_the_region_that_cloudfront_asks() -> None:
 
 def test_balancer_admits_cloudfront_only() -> None:
     network, balancer = STACKS["full-network"], STACKS["full-balancer"]
-    ingress = {
-        k: r["Properties"]
-        for k, r in resources(network, "AWS::EC2::SecurityGroupIngress").items()
-        if r["Properties"]["GroupId"] == {"Fn::GetAtt": ["BalancerGroup", "GroupId"]}
-    }
-    assert list(ingress) == ["BalancerFromCloudFront"]
-    assert ingress["BalancerFromCloudFront"]["SourcePrefixListId"] == {"Ref": "CloudFrontPrefixList"}
+    group = resources(network, "AWS::EC2::SecurityGroup")["BalancerGroup"]["Properties"]
+    assert [r["SourcePrefixListId"] for r in group["SecurityGroupIngress"]] == [
+        {"Ref": "CloudFrontPrefixList"}
+    ]
+    assert group["SecurityGroupIngress"][0]["FromPort"] == group["SecurityGroupIngress"][0]["ToPort"] == 443
+    more = resources(network, "AWS::EC2::SecurityGroupIngress").values()
+    assert {"Fn::GetAtt": ["BalancerGroup", "GroupId"]} not in [r["Properties"]["GroupId"] for r in more]
     listener = resources(balancer, "AWS::ElasticLoadBalancingV2::Listener")["Listener"]["Properties"]
     assert [a["Type"] for a in listener["DefaultActions"]] == ["fixed-response"]
     rule = resources(balancer, "AWS::ElasticLoadBalancingV2::ListenerRule")["FromCloudFront"]["Properties"]

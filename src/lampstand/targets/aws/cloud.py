@@ -44,6 +44,7 @@ class Cloud:
         *,
         profile: str | None = None,
         endpoint: str | None = None,
+        attempts: int = ATTEMPTS,
         make: Callable[[str, str], Any] | None = None,
     ) -> None:
         """`endpoint` replaces AWS's (a stand-in in tests); `make(service, region)` replaces boto3
@@ -51,6 +52,7 @@ class Cloud:
         self.region = region
         self.profile = profile
         self.endpoint = endpoint
+        self._attempts = attempts
         self._make = make or self._boto3
         self._clients: dict[tuple[str, str], Any] = {}
 
@@ -64,7 +66,7 @@ class Cloud:
     def _boto3(self, service: str, region: str) -> Any:  # noqa: ANN401
         boto3, config = _boto3()
         session = boto3.session.Session(profile_name=self.profile)
-        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+        retries = {"mode": "standard", "total_max_attempts": self._attempts}
         return session.client(
             service,
             region_name=region,
@@ -134,6 +136,7 @@ def explained(doing: str) -> Generator[None]:
     """Turns botocore's errors into AwsError: what was being done, what AWS said, how to mend it."""
     _boto3()
     known: Any = import_module("botocore.exceptions")
+    parsers: Any = import_module("botocore.parsers")  # an error page of something on the way
     try:
         yield
     except known.NoCredentialsError:
@@ -146,5 +149,5 @@ def explained(doing: str) -> Generator[None]:
         code = error_code(error)
         message = str(error.response.get("Error", {}).get("Message", error))
         raise AwsError(f"{doing}: {message} ({code})", mend=MENDS.get(code)) from error
-    except known.BotoCoreError as error:
+    except (known.BotoCoreError, parsers.ResponseParserError) as error:
         raise AwsError(f"{doing}: {error}") from error

@@ -123,18 +123,25 @@ def _endpoint(scope: Scope) -> Mapping[str, Resource]:
 
 
 def _groups(scope: Scope) -> Mapping[str, Resource]:
-    """Who may speak to whom. Rules are resources of their own, because the groups name each other."""
+    """Who may speak to whom. Rules between groups are resources of their own, because the groups name each other."""
     front = 443 if scope.aws.domain else 80
     port = HTTP_PORT if scope.aws.compute == "ec2" else NODE_PORT
     result = {
-        "BalancerGroup": _group(scope, "balancer", "The balancer: CloudFront may speak to it", NOWHERE),
-        "BalancerFromCloudFront": Resource(
-            "AWS::EC2::SecurityGroupIngress",
-            {
-                # The list counts as 55 of the 60 rules that a group may have, so there can be one port only.
-                **_rule("BalancerGroup", front, "CloudFront"),
-                "SourcePrefixListId": Ref("CloudFrontPrefixList"),
-            },
+        "BalancerGroup": _group(
+            scope,
+            "balancer",
+            "The balancer: CloudFront may speak to it",
+            NOWHERE,
+            (
+                {
+                    # The list counts as 55 of the 60 rules that a group may have, so there can be one port only.
+                    "SourcePrefixListId": Ref("CloudFrontPrefixList"),
+                    "IpProtocol": "tcp",
+                    "FromPort": front,
+                    "ToPort": front,
+                    "Description": "CloudFront",
+                },
+            ),
         ),
         "DatabaseGroup": _group(scope, "database", "The database: machines may speak to it", NOWHERE),
         "CacheGroup": _group(scope, "cache", "Cache and sessions: machines may speak to them", NOWHERE),
@@ -165,13 +172,16 @@ def _groups(scope: Scope) -> Mapping[str, Resource]:
     return result
 
 
-def _group(scope: Scope, name: str, description: str, egress: tuple[Value, ...]) -> Resource:
+def _group(
+    scope: Scope, name: str, description: str, egress: tuple[Value, ...], ingress: tuple[Value, ...] = ()
+) -> Resource:
     return Resource(
         "AWS::EC2::SecurityGroup",
         {
             "GroupDescription": description,
             "VpcId": Ref("Vpc"),
             "SecurityGroupEgress": egress,
+            "SecurityGroupIngress": ingress or None,
             "Tags": _named(scope, name),
         },
     )
