@@ -4,8 +4,8 @@ Prints one JSON document; ends with 4 when a figure misses its aim. Everything l
 is ended by its process id.
 
 Both servers may use every core, as wrk does, so `requests_per_cpu_second` (requests in a second of the server's own
-processor time) is what to compare. A purge is timed on all edges and then seen by reading: the next answer of every edge
-is not from its cache.
+processor time) is what to compare. A purge is timed on all edges and then seen by reading: the next answer of every
+edge is not from its cache.
 """
 
 import asyncio
@@ -75,7 +75,9 @@ def wrk(url: str, pids: Sequence[int]) -> dict[str, float]:
 
 def hits(edge: RunningEdge) -> dict[str, dict[str, float]]:
     """The same 10 kB from an edge's cache and from nginx."""
-    path = edge.page(Answer(headers=[("Cache-Control", "max-age=3600"), ("Content-Type", "image/png")], body=BODY))
+    path = edge.page(
+        Answer(headers=[("Cache-Control", "max-age=3600"), ("Content-Type", "image/png")], body=BODY)
+    )
     edge.ask(path)
     figures = {"edge": wrk(f"http://127.0.0.1:{edge.port}{path}", children(edge.process.pid))}
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -84,7 +86,9 @@ def hits(edge: RunningEdge) -> dict[str, dict[str, float]]:
         (root / "file.png").write_bytes(BODY)
         user = "user root; " if os.geteuid() == 0 else ""
         (root / "nginx.conf").write_text(NGINX.format(root=root, port=port, cores=os.cpu_count(), user=user))
-        server = subprocess.Popen([discover().nginx.path, "-c", str(root / "nginx.conf")], stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            [discover().nginx.path, "-c", str(root / "nginx.conf")], stderr=subprocess.DEVNULL
+        )
         try:
             eventually(lambda: len(children(server.pid)) > (os.cpu_count() or 1))
             figures["nginx"] = wrk(f"http://127.0.0.1:{port}/file.png", children(server.pid))
@@ -109,7 +113,10 @@ def misses(edge: RunningEdge) -> dict[str, float]:
 def percentiles(times: Sequence[float]) -> dict[str, float]:
     """Milliseconds of the middle and of the slowest hundredth."""
     ordered = sorted(times)
-    return {"p50_ms": round(ordered[len(ordered) // 2], 2), "p99_ms": round(ordered[-1 - len(ordered) // 100], 2)}
+    return {
+        "p50_ms": round(ordered[len(ordered) // 2], 2),
+        "p99_ms": round(ordered[-1 - len(ordered) // 100], 2),
+    }
 
 
 def purges(running: dict[str, RunningEdge]) -> dict[str, float]:
@@ -119,19 +126,25 @@ def purges(running: dict[str, RunningEdge]) -> dict[str, float]:
     for _ in range(PURGES):
         tag, path = uuid.uuid4().hex, f"/{uuid.uuid4().hex}"
         for edge in running.values():
-            edge.origin.script(path, Answer(headers=[("Cache-Control", "max-age=3600"), ("Surrogate-Key", tag)]))
+            edge.origin.script(
+                path, Answer(headers=[("Cache-Control", "max-age=3600"), ("Surrogate-Key", tag)])
+            )
             edge.ask(path)
             assert edge.ask(path).cache == "hit"
         report = asyncio.run(purge(endpoints, TOKEN, Purge(tags=(tag,), soft=False)))
         assert not report.failed, report
         times.append(report.ms)
-        assert [e.ask(path).cache for e in running.values()] == ["miss"] * len(running), "purged, but still given"
+        assert [e.ask(path).cache for e in running.values()] == ["miss"] * len(running), (
+            "purged, but still given"
+        )
     return percentiles(times)
 
 
 async def fill(edge: RunningEdge, number: int, tag: str) -> None:
     """That many answers with one tag in an edge's cache."""
-    edge.origin.script("/many", Answer(headers=[("Cache-Control", "max-age=3600"), ("Surrogate-Key", tag)], body=b""))
+    edge.origin.script(
+        "/many", Answer(headers=[("Cache-Control", "max-age=3600"), ("Surrogate-Key", tag)], body=b"")
+    )
 
     async def some(numbers: range) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -171,7 +184,8 @@ def main() -> int:
             figures |= {"purge_of_a_tag_on_two_edges": small, "purge_of_a_large_tag": large}
     finally:
         origin.stop()
-    good = small["p50_ms"] <= AIM_P50 and small["p99_ms"] <= AIM_P99 and max(large["soft_ms"], large["hard_ms"]) <= AIM_P99
+    slowest = max(small["p99_ms"], large["soft_ms"], large["hard_ms"])
+    good = small["p50_ms"] <= AIM_P50 and slowest <= AIM_P99
     print(json.dumps({**figures, "aims_met": good}, indent=2))
     return 0 if good else 4
 

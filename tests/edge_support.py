@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from lampstand.engines import discover
 from lampstand.site import Site
@@ -319,11 +319,13 @@ class RunningEdge:
             process.wait(20)
 
 
-def context(site: Site, root: Path, balancers: Mapping[str, int]) -> Context:
+def context(
+    site: Site, root: Path, balancers: Mapping[str, int], ports: Mapping[tuple[str, str], int] | None = None
+) -> Context:
     """What the tier needs to expand, with this machine's engines."""
     return Context(
         site=site,
-        placement=TestPlacement(root, balancers),
+        placement=TestPlacement(root, balancers, dict(ports or {})),
         engines=discover(),
         secrets=defaultdict(lambda: "unused", purge=TOKEN),
         release="r1",
@@ -350,7 +352,15 @@ def _own(path: Path, account: str) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def as_account(instance: Instance) -> dict[str, Any]:
+class Account(TypedDict, total=False):
+    """Arguments of `subprocess`."""
+
+    user: int
+    group: int
+    extra_groups: list[str | int]
+
+
+def as_account(instance: Instance) -> Account:
     """Arguments of `subprocess` to run something as the instance does."""
     if os.geteuid() != 0:
         return {}
@@ -382,14 +392,26 @@ def start(instance: Instance, origin: Origin) -> RunningEdge:
 
 
 @contextlib.contextmanager
-def edges(site: Site, origins: Sequence[Origin]) -> Iterator[dict[str, RunningEdge]]:
-    """All edges of a site, by name, in front of the origins; they and their folder are gone afterwards."""
+def edges(
+    site: Site,
+    origins: Sequence[Origin],
+    *,
+    release: Callable[[Path], None] | None = None,
+    ports: Mapping[tuple[str, str], int] | None = None,
+) -> Iterator[dict[str, RunningEdge]]:
+    """All edges of a site, by name, in front of the origins; they and their folder are gone afterwards.
+
+    `release` fills the folder of the release, `ports` are fixed ports by instance and name.
+    """
     root = Path(tempfile.mkdtemp(prefix="edge-", dir="/tmp"))
     root.chmod(0o755)
     running: dict[str, RunningEdge] = {}
     try:
-        ports = {f"balancer-{i}": o.port for i, o in enumerate(origins, 1)}
-        for instance in reversed(list(expand(context(site, root, ports)))):
+        if release:
+            (root / "releases" / "r1").mkdir(parents=True)
+            release(root / "releases" / "r1")
+        balancers = {f"balancer-{i}": o.port for i, o in enumerate(origins, 1)}
+        for instance in reversed(list(expand(context(site, root, balancers, ports)))):
             running[instance.name] = start(instance, origins[0])
         yield running
     finally:

@@ -171,6 +171,75 @@ def test_by_network_and_to_the_next_when_it_fails(origin: Origin) -> None:
         assert origin.count(posted) == 1
 
 
+def country_database(path: Path, network: tuple[int, int], country: str) -> None:
+    """A MaxMind database (format 2.0, IPv4) that knows the country of one network: first octet and bits of it."""
+
+    def text(value: str) -> bytes:
+        return bytes([0x40 | len(value)]) + value.encode()
+
+    def mapping(size: int, content: bytes) -> bytes:
+        return bytes([0xE0 | size]) + content
+
+    def number(value: int) -> bytes:
+        return b"\xa2" + value.to_bytes(2, "big")
+
+    octet, bits = network
+    data = mapping(1, text("country") + mapping(1, text("iso_code") + text(country)))
+    tree = b""
+    for depth in range(bits):
+        onward = depth + 1 if depth + 1 < bits else bits + 16
+        records = [bits, onward] if octet >> (7 - depth) & 1 else [onward, bits]
+        tree += b"".join(r.to_bytes(3, "big") for r in records)
+    facts = {
+        "binary_format_major_version": number(2),
+        "binary_format_minor_version": number(0),
+        "build_epoch": b"\x08\x02" + (1_700_000_000).to_bytes(8, "big"),
+        "database_type": text("Country"),
+        "description": mapping(0, b""),
+        "ip_version": number(4),
+        "languages": b"\x00\x04",
+        "node_count": b"\xc4" + bits.to_bytes(4, "big"),
+        "record_size": number(24),
+    }
+    metadata = mapping(len(facts), b"".join(text(k) + v for k, v in facts.items()))
+    path.write_bytes(tree + bytes(16) + data + b"\xab\xcd\xefMaxMind.com" + metadata)
+    path.chmod(0o644)
+
+
+def test_by_country_and_by_map(origin: Origin) -> None:
+    """The user's files lie in the release."""
+    cdn = {
+        "edges": ["fra", {"name": "iad", "countries": ["US"]}, "sin"],
+        "visitors": {"mmdb": "geo/country.mmdb", "map": "geo/edges.map"},
+    }
+
+    def files(release: Path) -> None:
+        (release / "geo").mkdir(parents=True)
+        country_database(release / "geo" / "country.mmdb", (127, 8), "US")
+        (release / "geo" / "edges.map").write_text("127.0.2.0/24 sin;\n127.0.3.0/24 nowhere;\n")
+
+    with edges(Site.model_validate({"site": "geo", "cdn": cdn}), [origin], release=files) as running:
+        path = running["visitors-1"].page(Answer(headers=[FRESH]))
+        assert [asked_from(running, path, a) for a in ("127.0.0.1", "127.0.2.9", "127.0.3.9")] == [
+            "edge-iad",
+            "edge-sin",
+            "edge-iad",
+        ]
+
+
+def asked_from(running: Running, path: str, address: str) -> str:
+    """The edge that a visitor with this address gets."""
+    port = running["visitors-1"].port
+    connection = http.client.HTTPConnection("127.0.0.1", port, source_address=(address, 0), timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return (response.getheader("X-Cache") or "").partition(" ")[2]
+    finally:
+        connection.close()
+
+
 def test_by_weight(origin: Origin) -> None:
     """One address, one edge; all of them when there are many addresses (127.0.0.0/8 is all ours)."""
     cdn = {"edges": [{"name": "fra", "weight": 3}, "iad"], "visitors": {}}
@@ -179,14 +248,7 @@ def test_by_weight(origin: Origin) -> None:
         path = entry.page(Answer(headers=[FRESH]))
         found: dict[str, int] = {"edge-fra": 0, "edge-iad": 0}
         for number in range(1, 101):
-            connection = http.client.HTTPConnection(
-                "127.0.0.1", entry.port, source_address=(f"127.0.1.{number}", 0), timeout=10
-            )
-            connection.request("GET", path)
-            response = connection.getresponse()
-            response.read()
-            found[(response.getheader("X-Cache") or "").partition(" ")[2]] += 1
-            connection.close()
+            found[asked_from(running, path, f"127.0.1.{number}")] += 1
         assert found["edge-fra"] > found["edge-iad"] > 0, found
 
 

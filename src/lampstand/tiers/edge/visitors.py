@@ -53,8 +53,8 @@ def visitors(context: Context) -> Instance:
         body_limit=site.balancer.body_limit,
         connection_limit=site.balancer.rate_limit.connections,
         exempt=site.balancer.rate_limit.exempt,
-        networks=[(n, _group(e)) for e in site.cdn.edges for n in e.networks],
-        countries=[(c, _group(e)) for e in site.cdn.edges for c in e.countries],
+        networks=[(n, e.name) for e in site.cdn.edges for n in e.networks],
+        countries=[(c, e.name) for e in site.cdn.edges for c in e.countries],
         **_places(context),
         shares=_shares(site.cdn.edges),
         edges=_upstreams(context),
@@ -174,27 +174,20 @@ def _https_url(context: Context) -> str:
     return f"https://$host:{port}" if port.isdigit() and port != "443" else "https://$host"
 
 
-def _group(edge: Edge) -> str:
-    """`fra` -> `edge_fra`, the name of an upstream."""
-    return f"edge_{edge.name.replace('-', '_')}"
-
-
 def _shares(edges: Iterable[Edge]) -> list[tuple[str, str]]:
     """Percentages by weight; the last edge gets the rest, because they must not exceed 100."""
     many = list(edges)
     total = sum(e.weight for e in many)
     return [
-        *((f"{int(10000 * e.weight / total) / 100:.2f}%", _group(e)) for e in many[:-1]),
-        ("*", _group(many[-1])),
+        *((f"{int(10000 * e.weight / total) / 100:.2f}%", e.name) for e in many[:-1]),
+        ("*", many[-1].name),
     ]
 
 
 def _upstreams(context: Context) -> list[_Upstream]:
     edges = context.site.cdn.edges
     found = {e.name: address(*context.placement.reach(f"edge-{e.name}", "proxy")) for e in edges}
-    return [
-        _Upstream(_group(e), (found[e.name], *(a for n, a in found.items() if n != e.name))) for e in edges
-    ]
+    return [_Upstream(e.name, (found[e.name], *(a for n, a in found.items() if n != e.name))) for e in edges]
 
 
 add_filter("edge", "q", quoted)
