@@ -132,7 +132,7 @@ class ObservedInstance:
     """One line: why it is not well."""
     role: Role | None = None
     restarts: int = 0
-    """Restarts by the supervisor since it was last well for a minute."""
+    """Restarts by the supervisor in a row, each soon after the one before."""
     facts: DatabaseFacts | CacheFacts | HttpFacts | None = None
 
 

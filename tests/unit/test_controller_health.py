@@ -85,9 +85,9 @@ def test_restarts_back_off_and_are_forgiven() -> None:
     gaps = [b - a for a, b in pairwise(times)]
     assert gaps[:5] == [0.5, 1.0, 2.0, 4.0, 8.0]
     assert max(gaps) <= 30.0
-    assert supervision.restarts("web-1") == len(times)
+    assert supervision.restarts("web-1", 100.0) == len(times)
     supervision.due(down, (), (), 1000.0)
-    assert supervision.restarts("web-1") == 1
+    assert supervision.restarts("web-1", 1000.0) == 1
 
 
 def test_neither_the_fenced_nor_a_primary_with_replicas_is_restarted() -> None:

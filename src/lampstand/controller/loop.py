@@ -277,7 +277,7 @@ class Controller:
         role: Role | None = None
         if instance.kind in GROUPED:
             role = "primary" if self._primary_of(instance.kind) == instance.name else "replica"
-        restarts = self._supervision.restarts(instance.name)
+        restarts = self._supervision.restarts(instance.name, time.monotonic())
         if instance.probe.protocol == "process":
             health = Health.GOOD if seen.state is State.RUNNING else Health.BAD
             return replace(seen, health=health, role=role, restarts=restarts)

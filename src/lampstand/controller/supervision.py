@@ -8,8 +8,8 @@ from lampstand.observed import State
 from lampstand.topology import Instance
 
 LONGEST = 30.0
-FORGIVEN_AFTER = 60.0
-"""Seconds; a server that ran so long starts again at once."""
+FORGIVEN_AFTER = 15.0
+"""Seconds; a server that ran so long starts again at once, and its earlier ends are forgotten."""
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Supervision:
     def __init__(self) -> None:
         self._past: dict[str, _Past] = {}
 
-    def restarts(self, name: str) -> int:
-        """Restarts since it last ran for a minute."""
+    def restarts(self, name: str, now: float) -> int:
+        """Restarts in a row, each soon after the one before."""
         past = self._past.get(name)
-        return past.restarts if past else 0
+        return past.restarts if past and now - past.last < FORGIVEN_AFTER + _wait(past.restarts) else 0
 
     def due(self, view: View, fenced: Iterable[str], recovering: Iterable[str], now: float) -> list[Instance]:
         """The instances to start now; asking counts as starting.
@@ -50,12 +50,16 @@ class Supervision:
             if primary and len(view.topology.of_kind(instance.kind)) > 1:
                 continue
             past = self._past.setdefault(instance.name, _Past())
-            if now - past.last > FORGIVEN_AFTER:
+            if now - past.last > FORGIVEN_AFTER + _wait(past.restarts):
                 past.restarts = 0
-            wait = 0.0 if past.restarts == 0 else min(LONGEST, 0.5 * 2 ** (past.restarts - 1))
-            if now - past.last < wait:
+            if now - past.last < _wait(past.restarts):
                 continue
             past.restarts += 1
             past.last = now
             out.append(instance)
         return out
+
+
+def _wait(restarts: int) -> float:
+    """Seconds between a restart and the next, after so many in a row."""
+    return 0.0 if restarts == 0 else min(LONGEST, 0.5 * 2.0 ** (restarts - 1))

@@ -59,7 +59,7 @@ def _looping(view: View) -> Sequence[Finding]:
             f"{seen.name} ended {seen.restarts} times; `lampstand logs {seen.name}` tells why",
         )
         for seen in view.observed.instances.values()
-        if seen.restarts >= 4 and seen.name in view.topology.by_name
+        if seen.restarts >= 5 and seen.name in view.topology.by_name
     ]
 
 

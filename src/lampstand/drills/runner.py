@@ -133,8 +133,8 @@ class Run:
                 raise LampstandError(f"the site has no {drill.subject} of kind {drill.kind}", drill.name)
 
     def _break(self, drill: Drill, subjects: Sequence[str]) -> float:
-        """Make the fault; the moment (time.monotonic()) at which it was there. What a client began before does not count
-        as service after it."""
+        """Make the fault; the moment (time.monotonic()) at which it was there. What a client began before is no
+        service after it."""
         faults = self.site.faults
         match drill.fault:
             case "kill" | "kill-two":
