@@ -22,6 +22,7 @@ from lampstand.targets.docker.placement import (
     Addresses,
     zones_of,
 )
+from lampstand.tiers.web.tier import command_line
 from lampstand.topology import Instance, TierName, Topology
 
 LABEL = "org.lampstand"
@@ -78,7 +79,7 @@ def compose(topology: Topology, project: Project) -> dict[str, Any]:
         services["release"] = _release(topology, project)
         for name in entries:
             services[name]["depends_on"] = {"release": {"condition": "service_completed_successfully"}}
-    services["engine"] = _engine(project)
+    services["engine"] = _engine(topology, project)
     services["controller"] = _controller([n for n in topology.by_name if n not in entries], project)
     return {
         "name": project.name,
@@ -90,9 +91,9 @@ def compose(topology: Topology, project: Project) -> dict[str, Any]:
     }
 
 
-def service_hash(service: Mapping[str, Any]) -> str:
-    """Changes when a container must be made anew."""
-    return hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()[:16]
+def digest(value: Mapping[str, Any] | str) -> str:
+    """A short name of a value, for a label."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def image_of(instance: Instance, project: Project) -> str:
@@ -158,7 +159,7 @@ def _server(instance: Instance, project: Project) -> dict[str, Any]:
         f"{LABEL}.tier": instance.tier,
         f"{LABEL}.release": instance.release or "",
         f"{LABEL}.restart-hash": instance.restart_hash,
-        f"{LABEL}.service-hash": service_hash(service),
+        f"{LABEL}.service-hash": digest(service),
     }
     return service
 
@@ -202,7 +203,7 @@ def _release(topology: Topology, project: Project) -> dict[str, Any]:
         "image": image_of(web, project),
         "build": {"context": "images/web"},
         "entrypoint": ["/usr/local/bin/lampstand-init", "exec", RELEASE],
-        "command": [_plain(argument) for argument in project.site.app.release or ()],
+        "command": [_plain(argument) for argument in command_line(project.site.app.release or ())],
         "restart": "on-failure",
         **_HARDENED,
         "healthcheck": {"disable": True},
@@ -240,7 +241,7 @@ def _controller(servers: Sequence[str], project: Project) -> dict[str, Any]:
     }
 
 
-def _engine(project: Project) -> dict[str, Any]:
+def _engine(topology: Topology, project: Project) -> dict[str, Any]:
     """nginx in front of Docker's socket; it alone sees it."""
     return {
         "image": project.tags["balancer"],
@@ -261,7 +262,12 @@ def _engine(project: Project) -> dict[str, Any]:
             "engine:/run/engine",
             "${DOCKER_SOCKET:-/var/run/docker.sock}:/var/run/docker.sock",
         ],
-        "labels": {f"{LABEL}.site": project.site.site, f"{LABEL}.instance": "engine"},
+        "labels": {
+            f"{LABEL}.site": project.site.site,
+            f"{LABEL}.instance": "engine",
+            # Made anew when it changes: a signal by `docker kill` would end Docker's watch over the container.
+            f"{LABEL}.configuration": digest(engine_configuration(project.name, [*topology.by_name])),
+        },
     }
 
 
@@ -279,6 +285,7 @@ def engine_configuration(project: str, names: Sequence[str]) -> str:
 daemon off;
 # One process: it has nobody to give its rights to, and needs none but to reach the socket.
 master_process off;
+user root;
 pid /tmp/nginx.pid;
 error_log stderr warn;
 

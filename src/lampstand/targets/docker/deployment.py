@@ -206,12 +206,14 @@ class DockerDeployment:
         return written
 
     async def _release_step(self, desired: Desired, steps: Plan, progress: Progress, *, before: bool) -> None:
-        """Run `app.release` once for a release: before its servers start where the database runs already, otherwise as
+        """Run `app.release` once for a release: before its servers start where the database can be reached, otherwise as
         soon as there is a primary. Raises LampstandError when it fails; then it runs again at the next `up`."""
         command = desired.site.app.release
         kept = self.folder.root / "released.json"
         done = self.folder.state.read_json(kept)
-        starts = any(a.kind == "database" and a.verb in (Verb.CREATE, Verb.START) for a in steps.actions)
+        starts = any(
+            a.kind in ("database", "gateway") and a.verb in (Verb.CREATE, Verb.START) for a in steps.actions
+        )
         if not command or desired.release in done or before is starts:
             return
         progress.say(f"Release step: {shlex.join(command)}")
@@ -441,7 +443,7 @@ Written by `lampstand export docker`. It needs Docker with Compose, and no Lamps
     docker compose up -d --wait
 
 The first call builds the images. `compose.yaml` tells which ports are published. The controller, which decides roles
-and routes, is one of the containers. This folder holds passwords: keep it closed (mode 0700), and out of version control.
+and routes, is one of the containers. This folder holds passwords: keep it closed (mode 0700), out of version control.
 
 - Whoever owns this folder must be who the controller runs as. It was `{owner}`; elsewhere write
   `LAMPSTAND_OWNER=1000:1000` (`id -u`, `id -g`) into the file `.env`. `DOCKER_SOCKET=/path` goes there too, where

@@ -122,7 +122,7 @@ class DockerCli:
                     continue
                 configurations = cast("list[dict[str, str]]", (network.get("IPAM") or {}).get("Config") or [])
                 found += [IPv4Network(c["Subnet"]) for c in configurations if ":" not in c.get("Subnet", ":")]
-        return (*found, *_routes(Path("/proc/net/route").read_text()))
+        return (*found, *routes(Path("/proc/net/route").read_text()))
 
     def has_image(self, tag: str) -> bool:
         """Whether the image is on this machine."""
@@ -138,7 +138,7 @@ def _output(argv: Sequence[str]) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _routes(text: str) -> list[IPv4Network]:
+def routes(text: str) -> list[IPv4Network]:
     """The networks of /proc/net/route, without the default route: little-endian hexadecimal addresses and masks."""
     found: list[IPv4Network] = []
     for line in text.splitlines()[1:]:

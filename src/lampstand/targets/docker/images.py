@@ -34,6 +34,11 @@ _ACCOUNTS: Mapping[str, tuple[str, int]] = {
 }  # fmt: skip
 """Account of each server image and its number; 0 where Debian's base gives it one (base-passwd)."""
 
+_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "database": (DATA,), "cache": (DATA,), "balancer": (RELEASES, UPLOADS), "web": (UPLOADS, PUBLISHED), "edge": (),
+}  # fmt: skip
+"""Where volumes are mounted: an empty volume takes the owner of the folder that it covers. A folder under a tmpfs would
+give it its mode instead, so there is none."""
 IMPORTED = ("jinja2", "prometheus-client", "pydantic", "pymysql", "redis", "starlette", "uvicorn")
 """The distributions that the controller and the build of a release import; a subset of Lampstand's own dependencies."""
 
@@ -117,7 +122,7 @@ def _server(site: Site, tier: TierName) -> Image:
         packages=server_packages(site, tier),
         user=user,
         number=number,
-        folders=[DATA, *([RELEASES, UPLOADS] if tier == "balancer" else [])],
+        folders=_FOLDERS[tier],
         version=lampstand.__version__,
     )
     files = {"Dockerfile": dockerfile, INIT: _text(INIT)}
@@ -138,7 +143,7 @@ def _web(site: Site, application: Application, code: str, requirements: str) -> 
         packages=server_packages(site, "web"),
         build_packages=sorted(build),
         build_args=BUILD_ARGUMENTS,
-        folders=[DATA, UPLOADS, PUBLISHED],
+        folders=_FOLDERS["web"],
         release=application.release,
         revision=application.commit or "",
     )

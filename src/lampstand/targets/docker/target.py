@@ -100,7 +100,6 @@ class DockerTarget:
         await self.cli.run(
             self.cli.compose("up", "--detach", "--no-deps", "engine", "controller"), deadline=START_SECONDS
         )
-        await self.cli.run(self.cli.compose("kill", "--signal", "HUP", "engine"))
 
     async def apply(self, plan: Plan, topology: Topology, project: Project, report: Report) -> None:
         """Execute the waves of a plan: what starts, with one call of Compose; what changes, one after the other."""
