@@ -9,12 +9,12 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from lampstand.tiers.database import accounts
 from lampstand.tiers.database.probe import DatabaseProber
 from lampstand.tiers.database.tier import KIND, data_path, expand
 from lampstand.topology import Context, File, Folder, Instance, Topology
+from tests.support import free_port
 
 SECRETS = {
     name: f"{name}-%'\"\\-secret"
@@ -41,12 +42,6 @@ _ROOT = ("--user=root",) if os.geteuid() == 0 else ()
 
 class BrokenOffError(Exception):
     """The controller was killed between two steps."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -153,7 +148,9 @@ class Cluster:
         self.memory = replace(self.memory, **changes)
 
     def event(self, code: str, subject: str, step: str, outcome: str, **detail: object) -> None:
-        self.events.append((code, subject, step, f"{outcome} {detail or ''}".strip()))
+        self.events.append(
+            (code, subject, step, f"{time.time() % 1000:.2f} {outcome} {detail or ''}".strip())
+        )
 
     @property
     def view(self) -> View:
@@ -200,7 +197,7 @@ class Cluster:
 
     # -- the loop ----------------------------------------------------------------------------------------------------
     async def cycle(self, *, stop_before: int | None = None) -> list[Finding]:
-        """Observe, supervise, diagnose and run the first recovery. `stop_before`: the controller dies before that step."""
+        """Observe, supervise, diagnose, run the first recovery; `stop_before`: the controller dies before that step."""
         await self.refresh(*self.topology.by_name)
         self._supervise()
         view = self.view
@@ -228,6 +225,12 @@ class Cluster:
                 return False
             self.event(code, KIND, step.name, "done", seconds=round(time.monotonic() - begun, 3))
         return True
+
+    async def break_off(self, step: int) -> None:
+        """Cycles until a recovery has come to this step, where the controller dies. Raises BrokenOffError."""
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            await self.cycle(stop_before=step)
 
     async def settle(self, seconds: float = 30.0) -> float:
         """Cycles until nothing is wrong and everything follows. Returns the seconds it took."""
@@ -292,8 +295,7 @@ class Cluster:
         for preparation in instance.prepare:
             if not Path(preparation.creates).exists():
                 subprocess.run(preparation.argv, check=True, capture_output=True, cwd="/")
-        log = Path(self.place.folder(instance.name, "log"), "mariadbd.log").open("ab")
-        with log:
+        with Path(self.place.folder(instance.name, "log"), "mariadbd.log").open("ab") as log:
             self.processes[instance.name] = subprocess.Popen(
                 [*instance.processes[0].argv, *_ROOT], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
@@ -446,7 +448,7 @@ class Ledger:
     def longest_pause(self, since: float) -> float:
         """Seconds of the longest time without an acknowledged write."""
         times = [since, *sorted(t for t, _, _ in self.acknowledged if t > since)]
-        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=float("inf"))
+        return max((b - a for a, b in pairwise(times)), default=float("inf"))
 
     def first_after(self, moment: float) -> float:
         """Seconds from `moment` to the first write acknowledged after it."""

@@ -72,7 +72,8 @@ def received(link: Link, seconds: float) -> Gtid | None:
     status = replica_status(link)
     if status and not status["Gtid_IO_Pos"]:
         drain_after_restart(link, seconds)
-    return newest(str(replica_status(link).get("Gtid_IO_Pos") or ""), str(position(link) or ""))
+        status = {}
+    return newest(str(status.get("Gtid_IO_Pos") or ""), str(position(link) or ""))
 
 
 def drain(link: Link, target: Gtid | None, seconds: float) -> bool:
