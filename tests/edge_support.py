@@ -249,6 +249,9 @@ class RunningEdge:
     origin: Origin = field(repr=False)
     others: Sequence[subprocess.Popen[bytes]] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        return self.instance.name
+
     @property
     def port(self) -> int:
         """Where visitors reach it."""
@@ -411,7 +414,8 @@ def edges(
             (root / "releases" / "r1").mkdir(parents=True)
             release(root / "releases" / "r1")
         balancers = {f"balancer-{i}": o.port for i, o in enumerate(origins, 1)}
-        for instance in reversed(list(expand(context(site, root, balancers, ports)))):
+        # The visitors' entry last: nobody asks it before there are edges.
+        for instance in sorted(expand(context(site, root, balancers, ports)), key=lambda i: i.kind == "visitors"):
             running[instance.name] = start(instance, origins[0])
         yield running
     finally:

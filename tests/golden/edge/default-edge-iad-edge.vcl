@@ -321,7 +321,7 @@ sub edge_key {
         set req.http.x-edge-key = req.url;
     } else {
         # querysort() takes `a` and `ab` for equal, so each parameter ends with a character that no URL holds.
-        set req.http.x-edge-key = regsuball(std.querysort(regsuball(req.url, "(?=&|$)", " ")), " ", "");
+        set req.http.x-edge-key = regsuball(std.querysort(regsuball(req.url, "&", " &") + " "), " ", "");
     }
     unset req.http.x-edge-query;
 }
@@ -935,5 +935,5 @@ sub edge_invalidate_other {
     } elseif (var.get("other") !~ "^/") {
         var.set("other", regsub(req.url, "[^/]*(\?.*)?$", "") + var.get("other"));
     }
-    var.set_int("gone", xkey.purge("u:" + regsuball(regsuball(std.querysort(regsuball(var.get("other"), "(?=&|$)", " ")), " ", ""), ",", "%2C")));
+    var.set_int("gone", xkey.purge("u:" + regsuball(regsuball(std.querysort(regsuball(var.get("other"), "&", " &") + " "), " ", ""), ",", "%2C")));
 }

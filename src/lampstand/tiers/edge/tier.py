@@ -14,8 +14,6 @@ _OVERHEAD = 48 * 2**20
 """Bytes an edge uses besides what it keeps: threads, workspaces, the log in shared memory."""
 
 _PARAMETERS: tuple[tuple[str, str], ...] = (
-    # VCL is compiled at each start. It spends its time in the library of regular expressions, so -O1 loses nothing.
-    ("cc_command", "exec gcc -O1 -fpic -shared -pthread -o %o %s"),
     ("default_ttl", "0"),  # nothing is fresh that does not say so; rules.py decides on guesses
     ("default_grace", "0"),
     ("shortlived", "0"),  # short-lived answers belong to the bounded storage too
@@ -70,6 +68,8 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
         argv += ["-a", f"{port}={host}:{number},HTTP"]
     host, number = placement.bind(name, "admin")
     argv += ["-T", f"{host}:{number}"]
+    # VCL is compiled at each start. It spends its time in the library of regular expressions, so -O1 loses nothing.
+    argv += ["-p", f"cc_command=exec {engines.cc.path or 'cc'} -O1 -fpic -shared -pthread -o %o %s"]
     for parameter, value in _PARAMETERS:
         argv += ["-p", f"{parameter}={value}"]
     process = Process(
