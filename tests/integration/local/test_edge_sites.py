@@ -1,5 +1,6 @@
 """Edges of whole sites: rules, forwarded headers, failing origins, a shield, reload."""
 
+import asyncio
 import http.client
 import os
 import re
@@ -18,6 +19,8 @@ import pytest
 
 from lampstand.engines import discover
 from lampstand.site import Site
+from lampstand.tiers.edge.probe import Figures, figures_command, look, parse_figures
+from lampstand.topology import Endpoint
 from tests.edge_support import Answer, Origin, RunningEdge, edges, write_files
 from tests.support import eventually, free_port
 
@@ -468,3 +471,36 @@ def test_the_golden_texts_compile(golden: str) -> None:
         [discover().varnishd.path, "-C", "-f", str(path)], check=False, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+# --- seeing it -------------------------------------------------------------------------------------------------
+
+
+def test_what_an_edge_keeps_of_a_url(edge: RunningEdge) -> None:
+    endpoint = edge.instance.endpoint("http")
+    path = page(edge, "seen", Answer(headers=[("Cache-Control", "max-age=60")]))
+    before, *_ = asyncio.run(look([endpoint], path, host="site.test"))
+    assert (before.state, edge.origin.count(path)) == ("absent", 0)
+    edge.ask(path)
+    after, *_ = asyncio.run(look([endpoint], f"http://site.test{path}"))
+    assert (after.edge, after.state, after.status) == ("edge-fra", "hit", 200)
+    assert 55 <= after.ttl <= 60
+    gone, *_ = asyncio.run(look([Endpoint("edge-gone", "http", "127.0.0.1", free_port(), "http")], path))
+    assert gone.state == "unreachable"
+
+
+def test_figures_of_a_running_edge(edge: RunningEdge) -> None:
+    path = page(edge, "seen", Answer(headers=[FRESH]))
+    for _ in range(5):
+        edge.ask(path)
+
+    def figures() -> Figures:
+        argv = figures_command(edge.instance, "varnishstat")
+        return parse_figures(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+    eventually(lambda: figures().hits >= 4)
+    seen = figures()
+    assert seen.requests >= 5
+    assert seen.fetches >= 1
+    assert seen.kept >= 1
+    assert seen.bytes_used > 0
