@@ -31,7 +31,7 @@ from lampstand.tiers.database import accounts
 from lampstand.tiers.database.probe import DatabaseProber
 from lampstand.tiers.database.tier import KIND, data_path, expand
 from lampstand.topology import Context, File, Folder, Instance, Topology
-from tests.support import free_port
+from tests.support import eventually, free_port
 
 SECRETS = {
     name: f"{name}-%'\"\\-secret"
@@ -371,6 +371,16 @@ class Cluster:
         with self.connect(name, account) as link, link.cursor() as cursor:
             cursor.execute(statement, values or None)
             return cursor.fetchall()
+
+    def await_start(self, name: str) -> None:
+        """Until it answers."""
+
+        def answers() -> bool:
+            with contextlib.suppress(pymysql.err.Error):
+                return bool(self.sql(name, "SELECT 1"))
+            return False
+
+        eventually(answers, 20)
 
     def assert_equal(self) -> None:
         """Every server has the same rows: waits for the replicas, then compares row by row."""
