@@ -206,7 +206,7 @@ class DockerDeployment:
         return written
 
     async def _release_step(self, desired: Desired, steps: Plan, progress: Progress, *, before: bool) -> None:
-        """Run `app.release` once for a release: before its servers start where the database can be reached, otherwise as
+        """Run `app.release` once for a release: before its servers start where a database is there already, else as
         soon as there is a primary. Raises LampstandError when it fails; then it runs again at the next `up`."""
         command = desired.site.app.release
         kept = self.folder.root / "released.json"

@@ -22,7 +22,7 @@ from lampstand.errors import LampstandError
 from lampstand.files import write_text
 from lampstand.releases.package import Source, copy_sources, read_sources, release_id
 from lampstand.site import Site
-from lampstand.targets.docker.placement import DATA, PUBLISHED, RELEASES, UPLOADS
+from lampstand.targets.docker.placement import DATA, LOGS, PUBLISHED, RELEASES, SOCKETS, UPLOADS
 from lampstand.tiers.web.build import recipe
 from lampstand.topology import TierName
 
@@ -34,16 +34,22 @@ _ACCOUNTS: Mapping[str, tuple[str, int]] = {
 }  # fmt: skip
 """Account of each server image and its number; 0 where Debian's base gives it one (base-passwd)."""
 
-_FOLDERS: Mapping[str, tuple[str, ...]] = {
+_VOLUMES: Mapping[str, tuple[str, ...]] = {
     "database": (DATA,), "cache": (DATA,), "balancer": (RELEASES, UPLOADS), "web": (UPLOADS, PUBLISHED), "edge": (),
 }  # fmt: skip
-"""Where volumes are mounted: an empty volume takes the owner of the folder that it covers. A folder under a tmpfs would
-give it its mode instead, so there is none."""
+"""Where volumes are mounted: an empty volume takes the owner of the folder that it covers."""
+
+
 IMPORTED = ("jinja2", "prometheus-client", "pydantic", "pymysql", "redis", "starlette", "uvicorn")
 """The distributions that the controller and the build of a release import; a subset of Lampstand's own dependencies."""
 
 BUILD_ARGUMENTS = ("PIP_INDEX_URL", "COMPOSER_AUTH", "NPM_CONFIG_REGISTRY")
 """Variables of the caller that a build sees, in stages that are not part of the image."""
+
+
+def _scratch(image: str) -> list[str]:
+    """Where memory is mounted: a tmpfs takes the mode of the folder that it covers, whatever its own option says."""
+    return [path for path in (LOGS, SOCKETS, DATA) if path not in _VOLUMES[image]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def images(
     `code` is the digest of Lampstand itself, `requirements` what it needs, pinned.
     """
     found = {tier: _server(site, tier) for tier in ("edge", "balancer", "database", "cache") if tier in tiers}
-    found["web"] = _web(site, application, code, requirements)
+    found["web"] = _web(site, application, requirements)
     found["controller"] = _controller(site, code, requirements)
     return found
 
@@ -122,14 +128,15 @@ def _server(site: Site, tier: TierName) -> Image:
         packages=server_packages(site, tier),
         user=user,
         number=number,
-        folders=_FOLDERS[tier],
+        volumes=_VOLUMES[tier],
+        scratch=_scratch(tier),
         version=lampstand.__version__,
     )
     files = {"Dockerfile": dockerfile, INIT: _text(INIT)}
     return Image(tier, _tag(site, tier, _digest(files)), files)
 
 
-def _web(site: Site, application: Application, code: str, requirements: str) -> Image:
+def _web(site: Site, application: Application, requirements: str) -> Image:
     names = {s.path for s in application.sources}
     build = {"python3", "python3-venv"}
     if "composer.json" in names and not any(n.startswith("vendor/") for n in names):
@@ -143,7 +150,8 @@ def _web(site: Site, application: Application, code: str, requirements: str) -> 
         packages=server_packages(site, "web"),
         build_packages=sorted(build),
         build_args=BUILD_ARGUMENTS,
-        folders=_FOLDERS["web"],
+        volumes=_VOLUMES["web"],
+        scratch=_scratch("web"),
         release=application.release,
         revision=application.commit or "",
     )
@@ -155,10 +163,9 @@ def _web(site: Site, application: Application, code: str, requirements: str) -> 
             {"site": site.site, "app": site.app.model_dump(mode="json", exclude_unset=True)}, indent=1
         ),
     }
-    digest = _digest(files | {"code": code})
-    return Image(
-        "web", _tag(site, "web", f"{application.release}-{digest[:6]}"), files, True, application.sources
-    )
+    # The release's id covers the code that builds it (RECIPE): a newer Lampstand alone is no reason to ship again.
+    version = f"{application.release}-{_digest({n: files[n] for n in ('Dockerfile', INIT)})[:6]}"
+    return Image("web", _tag(site, "web", version), files, True, application.sources)
 
 
 def _controller(site: Site, code: str, requirements: str) -> Image:
