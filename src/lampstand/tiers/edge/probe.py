@@ -57,8 +57,9 @@ class Figures:
 
     @property
     def hit_ratio(self) -> float:
-        """Share of the requests that needed no fetch, 0 to 1."""
-        return self.hits / self.requests if self.requests else 0.0
+        """Share of the requests for the site that needed no fetch, 0 to 1. Probes and purges are not for the site."""
+        total = self.hits + self.misses + self.passes
+        return self.hits / total if total else 0.0
 
 
 async def look(
