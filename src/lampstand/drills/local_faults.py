@@ -46,11 +46,8 @@ class LocalFaults:
         found: dict[int, Stat] = {}
         for entry in supervisor.record_of(instance).get("processes", []):
             record = supervisor.process_record(instance, entry["name"])
-            session, first = record.session(), record.find()
-            for stat in [
-                *(processes.members([session]) if session is not None else []),
-                *([first] if first else []),
-            ]:
+            sessions, first = record.sessions(), record.find()
+            for stat in [*processes.members(sessions), *([first] if first else [])]:
                 found[stat.pid] = stat
         return list(found.values())
 

@@ -43,7 +43,8 @@ def spawn(record: Record, process: Process = SLEEP) -> int:
 
 def test_it_lives_in_a_session_of_its_own_under_its_account(record: Record) -> None:
     pid = spawn(record)
-    assert os.getsid(pid) == record.session() != os.getsid(0)
+    assert os.getsid(pid) in record.sessions()
+    assert os.getsid(pid) != os.getsid(0)
     if os.geteuid() == 0:
         assert Path(f"/proc/{pid}").stat().st_uid != 0
 
@@ -106,6 +107,16 @@ def test_workers_of_a_dead_leader_are_killed_too(record: Record) -> None:
     assert len(processes.members([session])) == 2
     asyncio.run(processes.kill(record))
     assert processes.members([session]) == []
+
+
+def test_workers_of_a_program_with_a_session_of_its_own_are_killed_too(record: Record) -> None:
+    program = "import os, time; os.setsid(); os.fork(); time.sleep(300)"
+    pid = spawn(record, Process("sleep", ("/usr/bin/python3", "-c", program), account="nobody"))
+    until(lambda: len(processes.members([pid])) == 2)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: record.find() is None)
+    asyncio.run(processes.kill(record))
+    assert processes.members([pid]) == []
 
 
 def test_a_death_is_seen_at_once(record: Record) -> None:

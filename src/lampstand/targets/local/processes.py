@@ -91,18 +91,17 @@ class Record:
             return None
         return found
 
-    def session(self) -> int | None:
-        """The session its processes live in, also when its first process is gone.
+    def sessions(self) -> set[int]:
+        """The sessions its processes live in, also when its first process is gone.
 
-        start-stop-daemon leads the session and is gone once the program runs. Linux lends its pid to nobody while the
-        session has members; so if a process of that pid lives, it is a stranger and our session is gone.
+        Usually the one that start-stop-daemon made and left; some programs (php-fpm) then make one of their own. Linux
+        lends a pid to nobody while a session of that number has members; so if another process of that pid lives, it is
+        a stranger and our session is gone.
         """
         identity = self._read()
         if not identity or identity.boot != boot_id():
-            return None
-        leader = read_stat(identity.session)
-        # An init that is slow to collect the dead leaves start-stop-daemon there as a zombie.
-        return None if leader and leader.state not in "ZX" else identity.session
+            return set()
+        return {n for n in (identity.session, identity.pid) if _is_ours(n, identity)}
 
     def write(self, pid: int) -> None:
         """Remember a process just started."""
@@ -126,6 +125,12 @@ class Record:
             if found and abs(started_at(found.ticks) - self.pid_file.stat().st_mtime) < 1.0:
                 return Identity(pid, found.ticks, found.session, boot_id())
         return None
+
+
+def _is_ours(session: int, identity: Identity) -> bool:
+    leader = read_stat(session)
+    # An init that is slow to collect the dead leaves start-stop-daemon there as a zombie.
+    return leader is None or leader.state in "ZX" or (leader.pid == identity.pid and _same(leader, identity))
 
 
 def _same(found: Stat, identity: Identity) -> bool:
@@ -296,7 +301,7 @@ async def kill(record: Record, deadline: float = 5.0) -> None:
     Raises LampstandError when one cannot be confirmed within `deadline` seconds (a process in an uninterruptible
     disk wait): then it must not be taken for dead.
     """
-    sessions = {s for s in (record.session(),) if s is not None}
+    sessions = record.sessions()
     until = time.monotonic() + deadline
     while sessions and (left := members(sessions)):
         handles = [h for s in left if (h := Handle.of(s))]

@@ -124,24 +124,29 @@ class Supervisor:
         if record.find():
             return
         await processes.kill(record)  # workers whose first process died still hold its port
+        # Apache believes the pid file of its killed self as long as that is a zombie, and ends.
+        (self.folder.run / instance.name / f"{process.name}.pid").unlink(missing_ok=True)
         await processes.spawn(record, process, self.home(instance.name) / f"{process.name}.log")
 
-    async def stop(self, instance: str) -> None:
-        """Ask every process to end; what does not end in its time is killed."""
+    async def stop(self, instance: str, *, idle: bool = False) -> None:
+        """Ask every process to end; what does not end in its time is killed. One that is idle has nothing to finish, so
+        it need not be graceful: httpd's graceful-stop takes a second however little there is to do."""
         known = self.record_of(instance).get("processes", [])
         stops = [_Stop(e["name"], int(e["stop_signal"]), float(e["stop_seconds"])) for e in known]
         # In reverse order of starting: Apache ends its requests while php-fpm is still there.
         for entry in reversed(stops):
-            await processes.stop(self.process_record(instance, entry.name), entry.signal, entry.seconds)
+            number = Signals.SIGTERM if idle else entry.signal
+            await processes.stop(self.process_record(instance, entry.name), number, entry.seconds)
 
     async def kill(self, instance: str) -> None:
         """SIGKILL everything of an instance and confirm its death."""
         known = self.record_of(instance).get("processes", [])
         await asyncio.gather(*(processes.kill(self.process_record(instance, e["name"])) for e in known))
 
-    async def change(self, instance: Instance, *, restart: bool) -> None:
+    async def change(self, instance: Instance, *, restart: bool, idle: bool = False) -> None:
         """Write changed files and have the engine take them. The engine's own checker decides first; when it refuses,
-        the old files are put back and nothing has changed. Raises LampstandError with what the checker said."""
+        the old files are put back and nothing has changed. Raises LampstandError with what the checker said. `idle` as
+        for `stop`."""
         self.make_folders(instance)
         previous = self.write_files(instance)
         try:
@@ -154,7 +159,7 @@ class Supervisor:
                     path.write_text(text)
             raise
         if restart:
-            await self.stop(instance.name)
+            await self.stop(instance.name, idle=idle)
             await self.create(instance)
         else:
             await self.reload(instance)
