@@ -38,7 +38,7 @@ class Edges:
         """Have edges do what they missed, in the background. Called in each cycle; costs a look at one file."""
         if self._catching_up is not None and not self._catching_up.done():
             return
-        if self._journal.pending():
+        if self._journal.pending() and self._owner.topology.of_kind("edge"):
             self._catching_up = asyncio.create_task(
                 replay(self._journal, self._endpoints(), self._owner.secret("purge"), shield=self._shield())
             )
