@@ -181,7 +181,7 @@ def replica_diverged(view: View) -> list[Finding]:
             text = f"{member.name} cannot go on from its data ({errors.strip()[:120]})"
         elif group.answers(member.name) and not facts.source and far_behind(view, member.name):
             text = f"{member.name} is new and empty"
-        elif seen and seen.state is State.STOPPED and seen.restarts >= CRASHES:
+        elif seen and not group.answers(member.name) and seen.restarts >= CRASHES:
             text = f"{member.name} does not start any more"
         else:
             continue

@@ -17,7 +17,7 @@ from lampstand.errors import LampstandError
 from lampstand.observed import State
 from lampstand.tiers.database import accounts, replication
 from lampstand.tiers.database.connection import Link, close_quietly, connect, one_line
-from lampstand.tiers.database.gtid import Gtid, contains, sequence
+from lampstand.tiers.database.gtid import contains, sequence
 from lampstand.tiers.database.tier import KIND, PORT, role_file
 from lampstand.topology import Instance
 
@@ -93,7 +93,7 @@ class Promotion:
     wanted: str = ""
     """Only this server, or none."""
     accept_loss: bool = False
-    received: dict[str, Gtid | None] = field(default_factory=dict[str, "Gtid | None"])
+    received: dict[str, replication.Received] = field(default_factory=dict[str, replication.Received])
     winner: Instance | None = None
     begins: int = 0
     """The term that it begins."""
@@ -124,30 +124,30 @@ class Promotion:
         view = hands.view
         group = Group(view)
         voters = [n for n in group.voters if not (self.old and n == self.old.name)]
-        asked = [m for m in group.members if m.name in voters]
+        asked = [m for m in group.members if m.name in (*voters, self.wanted)]
         answers = await asyncio.gather(
             *(on(hands, m, replication.stop_receiving, 4.0) for m in asked), return_exceptions=True
         )
-        silent = [m.name for m, a in zip(asked, answers, strict=True) if a is None]
-        for answer in answers:
-            if answer is not None and not isinstance(answer, LampstandError):
+        for member, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, replication.Received):
+                self.received[member.name] = answer
+            elif not isinstance(answer, LampstandError):
                 raise answer
-        missing = [n for n in voters if n not in silent]
+        missing = [n for n in voters if n not in self.received]
         if missing and not self.accept_loss:
             await self._refuse(hands, f"{names(missing)} may hold acknowledged writes and does not answer")
-        self.received = dict.fromkeys(silent)
 
     async def choose(self, hands: Hands) -> None:
         """The one that has received most. A server that was restarted applies its relay log first (rule 4)."""
         group = Group(hands.view)
         asked = [m for m in group.members if m.name in self.received]
+        unknown = [m for m in asked if not self.received[m.name].known]
         found = await asyncio.gather(
-            *(on(hands, m, lambda link: replication.received(link, 100.0), 110.0) for m in asked)
+            *(on(hands, m, lambda link: replication.received(link, 100.0), 110.0) for m in unknown)
         )
-        self.received = {m.name: gtid for m, gtid in zip(asked, found, strict=True)}
-        lacking = [
-            n for n, gtid in self.received.items() if sequence(str(gtid or "")) < sequence(group.joined_at(n))
-        ]
+        for member, gtid in zip(unknown, found, strict=True):
+            self.received[member.name] = replication.Received(gtid, gtid, True)
+        lacking = [n for n in self.received if self._sequence(n) < sequence(group.joined_at(n))]
         if lacking and not self.accept_loss:
             # It joined a moment ago and has not caught up, or its data folder was lost.
             await self._refuse(
@@ -161,13 +161,11 @@ class Promotion:
             terms = {m.name: term for m, term in zip(asked, told, strict=True)}
 
         def rank(name: str) -> tuple[int, int]:
-            gtid = self.received[name]
-            return terms.get(name, 0), gtid.sequence if gtid else 0
+            return terms.get(name, 0), self._sequence(name)
 
         best = max(rank(name) for name in self.received)
         equal = [m for m in asked if rank(m.name) == best]
-        remembered = [m for m in equal if m == group.primary]
-        self.winner = (remembered or equal)[0]
+        self.winner = max(equal, key=lambda m: (m == group.primary, self._applied(m.name)))
         if self.wanted:
             chosen = [m for m in (asked if self.accept_loss else equal) if m.name == self.wanted]
             if not chosen:
@@ -181,8 +179,10 @@ class Promotion:
     async def drain(self, hands: Hands) -> None:
         """Everything it has received is committed before it takes a write."""
         winner = self._winner()
-        target = self.received[winner.name]
-        if not await on(hands, winner, lambda link: replication.drain(link, target, 110.0), 115.0):
+        target, applied, _ = self.received[winner.name]
+        if target != applied and not await on(
+            hands, winner, lambda link: replication.drain(link, target, 110.0), 115.0
+        ):
             raise LampstandError("cannot apply what it has received", winner.name, "see its Last_SQL_Error")
 
     async def promote(self, hands: Hands) -> None:
@@ -248,6 +248,14 @@ class Promotion:
             "start it, or accept the loss: lampstand database promote NAME --accept-loss",
         )
 
+    def _applied(self, name: str) -> int:
+        applied = self.received[name].applied
+        return applied.sequence if applied else 0
+
+    def _sequence(self, name: str) -> int:
+        newest = self.received[name].newest
+        return newest.sequence if newest else 0
+
     def _winner(self) -> Instance:
         if self.winner is None:
             raise LampstandError("nobody was chosen", KIND)
@@ -293,7 +301,6 @@ async def follow(hands: Hands, replica: Instance, seconds: float) -> None:
     password = hands.secret(accounts.SECRET_OF[accounts.REPLICATION])
 
     def settle(link: Link) -> str:
-        replication.stop_receiving(link)
         received = replication.received(link, seconds)
         if not replication.drain(link, received, seconds):
             raise ValueError("it still applies what it had received")

@@ -7,7 +7,7 @@ Sources: mariadb.com/kb: gtid, change-master-to, semisynchronous-replication; an
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pymysql
 from pymysql.constants import ER
@@ -56,24 +56,35 @@ def position(link: Link) -> Gtid | None:
 
 
 # -- receiving and applying ------------------------------------------------------------------------------------------
-def stop_receiving(link: Link) -> None:
+class Received(NamedTuple):
+    """How far a server that receives nothing any more has come."""
+
+    newest: Gtid | None
+    """The newest transaction it has received, committed or in its relay log; only committed ones where not `known`."""
+    applied: Gtid | None
+    known: bool
+    """False right after a restart: it does not know yet what lies in its relay log."""
+
+
+def stop_receiving(link: Link) -> Received:
     """The server receives, and so acknowledges, nothing from now on. It goes on applying what it has."""
     execute(link, "STOP SLAVE IO_THREAD")
-    state = replica_status(link).get("Slave_IO_Running", "No")
+    status = replica_status(link)
+    state = status.get("Slave_IO_Running", "No")
     if state != "No":
         raise pymysql.err.OperationalError(0, f"its receiving thread is still {state}")
+    relayed = str(status.get("Gtid_IO_Pos") or "")
+    applied = position(link)
+    return Received(newest(relayed, str(applied or "")), applied, not status or bool(relayed))
 
 
 def received(link: Link, seconds: float) -> Gtid | None:
-    """The newest transaction this server has received, committed or in its relay log. Receiving must have stopped.
-
-    Right after a restart the server does not know what lies in its relay log: then it is applied first.
-    """
-    status = replica_status(link)
-    if status and not status["Gtid_IO_Pos"]:
+    """The newest transaction this server has received. After a restart its relay log is applied first, to know."""
+    found = stop_receiving(link)
+    if not found.known:
         drain_after_restart(link, seconds)
-        status = {}
-    return newest(str(status.get("Gtid_IO_Pos") or ""), str(position(link) or ""))
+        return position(link)
+    return found.newest
 
 
 def drain(link: Link, target: Gtid | None, seconds: float) -> bool:

@@ -113,8 +113,7 @@ def _server(context: Context, index: int) -> Instance:
         processes=(
             Process(
                 name="mariadbd",
-                # --defaults-file must come first (mariadbd(8)).
-                argv=(mariadbd, f"--defaults-file={my_cnf}"),
+                argv=("/bin/sh", join(etc, "start")),
                 account=_ACCOUNT,
                 stop_seconds=30.0,
                 check=(mariadbd, f"--defaults-file={my_cnf}", "--help", "--verbose"),
@@ -143,7 +142,7 @@ def _server(context: Context, index: int) -> Instance:
                     render(KIND, f"{name}.sh.j2", engines=context.engines, **paths),
                     mode=0o755,
                 )
-                for name in ("prepare", "seed", "unacknowledged")
+                for name in ("prepare", "start", "seed", "unacknowledged")
             ),
         ),
         live_files=(File(role_cnf, _role(deposed=False)),),
