@@ -16,12 +16,13 @@ from lampstand.controller.health import Facts, Judge, complaint
 from lampstand.controller.journal import Journal
 from lampstand.controller.probing import Prober
 from lampstand.controller.problems import Finding, Memory, Problem, Step, View
-from lampstand.controller.routes import routes
+from lampstand.controller.routes import CANARY, routes
 from lampstand.controller.supervision import Supervision
 from lampstand.controller.table import PROBLEMS
 from lampstand.errors import LampstandError
 from lampstand.observed import Health, Observed, ObservedInstance, Role, State
 from lampstand.targets.base import Runtime
+from lampstand.tiers.edge.operations import Edges
 from lampstand.topology import File, Instance, Topology
 
 PATIENCE = 60.0
@@ -34,6 +35,8 @@ log = logging.getLogger("lampstand.controller")
 
 GROUPED = ("database", "cache", "sessions")
 """Kinds that have a primary."""
+OF_COMMANDS = ("restart", "roll")
+"""Reasons of holds that end with the command that asked for them."""
 
 
 class Controller:
@@ -60,6 +63,7 @@ class Controller:
         self._cycling = asyncio.Lock()
         self._supervision = Supervision()
         self._prober = Prober(runtime.secret, self._primary_of, self._impatient, self._heard)
+        self.edges = Edges(self, journal.folder)
         self._stopping = False
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -89,12 +93,14 @@ class Controller:
         """Observe, diagnose, recover, route, report."""
         self.cycles += 1
         self._load()
+        self._forget_commands()
         await self._look_after_deaths()
         view = self.view
         self.findings = self._diagnose(view)
         self._recover(view)
         await self._supervise(view)
         await self.route()
+        self.edges.catch_up()
         self._report(self.view)
 
     async def cycle_now(self) -> None:
@@ -138,6 +144,19 @@ class Controller:
                 self.judge.started(
                     name, time.time()
                 )  # what was heard of the processes before says nothing now
+
+    def _forget_commands(self) -> None:
+        """What a command that was killed asked for, and nobody will take back: the servers it held get requests again as
+        soon as they are well, and its canary gets nobody, because nobody compares any more."""
+        held = {n: why for n, why in self.memory.held.items() if why not in OF_COMMANDS}
+        canary = self.memory.intents.get(CANARY)
+        stale = canary is not None and canary["percent"] != "0"
+        if (held == self.memory.held and not stale) or not self.runtime.may_supervise():
+            return
+        intents = dict(self.memory.intents)
+        if canary is not None and stale:
+            intents[CANARY] = {**canary, "percent": "0"}
+        self.remember(held=held, intents=intents)
 
     async def _look_after_deaths(self) -> None:
         """When a server of a group died, hear its companions before judging: what they lost tells what it was."""

@@ -19,6 +19,13 @@ def operations(controller: "Controller") -> "dict[str, Operation]":
         await controller.cycle_now()
         return {"generation": controller.runtime.generation}
 
+    async def look(arguments: dict[str, Any]) -> dict[str, Any]:
+        """Notice which processes a server has now, and ask it at once, so that nobody waits for the next probe."""
+        await controller.cycle_now()
+        await controller.refresh(str(arguments["instance"]))
+        await controller.cycle_now()
+        return {"sentence": controller.sentence}
+
     async def hold(arguments: dict[str, Any]) -> dict[str, Any]:
         name = str(arguments["instance"])
         controller.remember(held={**controller.memory.held, name: str(arguments.get("reason", "operator"))})
@@ -30,6 +37,15 @@ def operations(controller: "Controller") -> "dict[str, Operation]":
         controller.remember(held={k: v for k, v in controller.memory.held.items() if k != name})
         await controller.route()
         return {"held": dict(controller.memory.held)}
+
+    async def intend(arguments: dict[str, Any]) -> dict[str, Any]:
+        """Remember an intent of a command (a canary, maintenance), or forget it; effective when this answers."""
+        key, facts = str(arguments["intent"]), arguments.get("facts")
+        others = {k: v for k, v in controller.memory.intents.items() if k != key}
+        mine = {key: {str(k): str(v) for k, v in facts.items()}} if facts is not None else {}
+        controller.remember(intents={**others, **mine})
+        await controller.route()
+        return {"intents": list(controller.memory.intents)}
 
     async def switchover(arguments: dict[str, Any]) -> dict[str, Any]:
         kind, name = str(arguments.get("kind", "database")), arguments.get("to")
@@ -48,7 +64,18 @@ def operations(controller: "Controller") -> "dict[str, Operation]":
         finding = Finding("promote", name, f"{name} is promoted by the operator")
         return await controller.operate("database", finding, steps)
 
-    return {"wake": wake, "hold": hold, "release": release, "switchover": switchover, "promote": promote}
+    return {
+        "wake": wake,
+        "look": look,
+        "hold": hold,
+        "release": release,
+        "intend": intend,
+        "switchover": switchover,
+        "promote": promote,
+        "purge": controller.edges.purge,
+        "cdn-look": controller.edges.look,
+        "cdn-figures": controller.edges.figures,
+    }
 
 
 def refuse_unknown(controller: "Controller", name: str) -> None:

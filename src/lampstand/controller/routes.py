@@ -8,7 +8,7 @@ when somebody comes or goes. Never is an upstream emptied because probes fail: a
 must not take the site away, and where it is right nothing is lost by trying.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lampstand.controller.problems import View
@@ -19,7 +19,11 @@ from lampstand.tiers.balancer.tier import GATEWAY_PORTS, MAINTENANCE, ROUTES
 from lampstand.topology import File, Instance
 
 CANARY = "canary"
-"""Key of `memory.intents` while two releases are compared: `release` (id) and `percent` (0 to 100) of the new one."""
+"""Key of `memory.intents` while two releases are compared: `release` (id) and `percent` (0 to 100) of the new one. With
+0 nobody gets it, not even who has its cookie: it is being taken back."""
+CLOSED = "maintenance"
+"""Key of `memory.intents` while maintenance is on: `retry_after` (seconds), `allow` (networks, parted by blanks) and
+`page` (HTML)."""
 
 STEPS = (1, 3, 6)
 """Weights of a cold server in the three thirds of its slow start; a warm one has FULL_WEIGHT."""
@@ -28,10 +32,7 @@ Judged = tuple[Instance, ObservedInstance | None]
 
 
 def routes(view: View) -> Mapping[str, tuple[File, ...]]:
-    """Instance name -> its live files as they should be now.
-
-    `live/maintenance.conf` is not among them: whoever switches maintenance on writes it.
-    """
+    """Instance name -> its live files as they should be now."""
     wanted: dict[str, tuple[File, ...]] = {}
     texts: Mapping[str, Callable[[View], str]] = {"balancer": _balancer, "gateway": _gateway}
     for kind, text in texts.items():
@@ -39,11 +40,21 @@ def routes(view: View) -> Mapping[str, tuple[File, ...]]:
         content = text(view) if instances else ""
         for instance in instances:
             wanted[instance.name] = tuple(
-                replace(file, content=content) if file.path.endswith(f"/{ROUTES}") else file
-                for file in instance.live_files
-                if not file.path.endswith(f"/{MAINTENANCE}")
+                f for file in instance.live_files for f in _with_content(view, file, content)
             )
     return wanted
+
+
+def _with_content(view: View, file: File, routes: str) -> Iterable[File]:
+    closed = view.memory.intents.get(CLOSED)
+    if file.path.endswith(f"/{ROUTES}"):
+        yield replace(file, content=routes)
+    elif file.path.endswith(f"/{MAINTENANCE}") and closed is not None:
+        # The page first: it is there when visitors are sent to it.
+        yield replace(file, path=file.path.removesuffix(".conf") + ".html", content=closed["page"])
+        yield replace(file, content=live.maintenance(int(closed["retry_after"]), closed["allow"].split()))
+    else:
+        yield file
 
 
 # -- web servers -----------------------------------------------------------------------------------------
@@ -59,6 +70,8 @@ def _balancer(view: View) -> str:
     old = [j for j in serving if j[0].release != release]
     if not old:
         return live.web_routes(_weighted(view, new))
+    if percent <= 0:
+        return live.web_routes(_weighted(view, old))
     # Without a well server of the new release everybody gets the old one.
     return live.web_routes(_weighted(view, old), Canary(release, tuple(_weighted(view, new)), percent))
 
@@ -66,8 +79,12 @@ def _balancer(view: View) -> str:
 def _weighted(view: View, serving: Sequence[Judged]) -> list[Server]:
     """Slow start: a server that has only just become well gets a growing share beside those that are warm.
 
-    Where nobody is warm (the whole site starts) nobody is spared, because the requests must go somewhere.
+    Where nobody is warm (the whole site starts) nobody is spared, because the requests must go somewhere. Neither while
+    another one is taken out: those that are left must not carry its share and the cold one's too.
     """
+    held = any(i.name in view.memory.held for i in view.topology.of_kind("web"))
+    if held:
+        return [_server(instance, "http") for instance, _ in serving]
     ages = {i.name: _age(view, seen) for i, seen in serving}
     oldest = max(ages.values(), default=0.0)
     return [

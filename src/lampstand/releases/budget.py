@@ -92,6 +92,8 @@ def at_least(count: int, mean: float) -> float:
     """Probability of `count` or more of something that happens `mean` times on average (Poisson)."""
     if mean <= 0:
         return 0.0 if count > 0 else 1.0
+    if mean > 500:  # where exp(-mean) is getting lost, the normal distribution is the same
+        return 0.5 * math.erfc((count - 0.5 - mean) / math.sqrt(2 * mean))
     term = total = math.exp(-mean)
     for number in range(1, count):
         term *= mean / number

@@ -56,7 +56,9 @@ def committed(project: Path) -> Generator[Origin]:
         archive = Path(name) / "tree.tar"
         _git(project, "archive", "--format=tar", f"--output={archive}", "HEAD")
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="tar")
+            # Python 3.12 warns without a filter, 3.11 has none.
+            tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _: member)
+            tar.extractall(folder)
         yield Origin(folder, commit, changed(project))
 
 

@@ -51,26 +51,28 @@ def rolled(plan: Plan, web: Web, surge: int) -> Plan:
     (`max_unavailable`) plus those that stand in; removals come last.
     """
     extra = stand_ins(web, surge)
+    first: list[Action] = []
+    servers: list[Action] = []
+    followers: list[Action] = []
     before: list[tuple[Action, ...]] = []
     after: list[tuple[Action, ...]] = []
     removals: list[tuple[Action, ...]] = []
-    mine: list[Action] = []
     for wave in plan.waves:
-        if any(a.kind in ROLLED and a.verb in (Verb.RESTART, Verb.RELOAD) for a in wave):
-            mine.extend(wave)
-        elif any(a.verb is Verb.REMOVE for a in wave):
-            removals.append(wave)
-        else:
-            (after if mine else before).append(wave)
-    servers = [a for a in mine if a.kind == "web" and a.instance not in extra]
-    first = tuple(_standing_in(a) for a in mine if a.instance in extra)
+        first += [_standing_in(a) for a in wave if a.instance in extra]
+        servers += [a for a in wave if _changes(a, "web") and a.instance not in extra]
+        followers += [a for a in wave if _changes(a, *FOLLOWERS)]
+        if others := tuple(a for a in wave if a.instance not in extra and not _changes(a, *ROLLED)):
+            removes = any(a.verb is Verb.REMOVE for a in others)
+            (removals if removes else after if servers else before).append(others)
     size = max(1, surge + web.max_unavailable)
     waves = [tuple(servers[i : i + size]) for i in range(0, len(servers), size)]
-    followers = [(a,) for a in mine if a.kind in FOLLOWERS]
     gone = tuple(Action(Verb.REMOVE, name, "web", "stood in while others were replaced") for name in extra)
-    before = [tuple(_standing_in(a) if a.instance in extra else a for a in wave) for wave in before]
-    found = (*before, first, *waves, *followers, *after, *removals, gone)
+    found = (*before, tuple(first), *waves, tuple(followers), *after, *removals, gone)
     return Plan(tuple(wave for wave in found if wave))
+
+
+def _changes(action: Action, *kinds: str) -> bool:
+    return action.kind in kinds and action.verb in (Verb.RESTART, Verb.RELOAD)
 
 
 def _standing_in(action: Action) -> Action:

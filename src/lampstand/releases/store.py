@@ -34,7 +34,9 @@ class Store:
         sources = read_sources(origin.folder, site.app.uploads)
         if not sources:
             raise LampstandError(
-                "the folder has no application", str(origin.folder), "put the site file beside the application"
+                "the folder has no application",
+                str(origin.folder),
+                "put the site file beside the application",
             )
         return release_id(sources, recipe(site, engines))
 
@@ -98,10 +100,14 @@ class Store:
     def all(self) -> list[str]:
         """Ids of the complete releases, the newest first."""
         try:
-            found = [e.name for e in os.scandir(self.folder) if not e.name.startswith(".") and self.has(e.name)]
+            found = [
+                e.name for e in os.scandir(self.folder) if not e.name.startswith(".") and self.has(e.name)
+            ]
         except FileNotFoundError:
             return []
-        return sorted(found, key=lambda name: (self.folder / name / MANIFEST).stat().st_mtime_ns, reverse=True)
+        return sorted(
+            found, key=lambda name: (self.folder / name / MANIFEST).stat().st_mtime_ns, reverse=True
+        )
 
     def find(self, name: str) -> str:
         """The release that begins with `name`. Raises LampstandError for none or several."""

@@ -98,6 +98,14 @@ class Deploy(Model):
         3, "Good answers of the health path before a new server gets requests.", "checks: 5"
     )
     timeout: Duration = option(1800.0, "Longer than this and the deploy is taken back.", "timeout: 1h")
+    requests: Annotated[
+        tuple[Annotated[Line, Field(pattern=r"^(GET|HEAD|POST|PUT|PATCH|DELETE) /\S*( .*)?$")], ...], OneOrMore()
+    ] = option(
+        (),
+        "What a deploy asks the site all the time, to measure itself: method, path and, for one that writes, a form. "
+        "Every writing one carries an Idempotency-Key of its own. By default the health path and `/`.",
+        "requests: [GET /, POST /messages author=deploy&text=hello]",
+    )
     history: Count = option(50, "Receipts of deploys that are kept.", "history: 200")
 
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,28 +13,24 @@ from lampstand.engines import discover, require, site_needs
 from lampstand.errors import LampstandError, UnavailableError, UsageError
 from lampstand.files import write_text
 from lampstand.observed import Observed, State
-from lampstand.plan import Plan, Verb, plan
-from lampstand.releases.local import prepare_release
+from lampstand.plan import Plan
+from lampstand.releases.origin import working
+from lampstand.releases.words import Order
 from lampstand.site import Site
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.base import Progress, Shell
 from lampstand.targets.local import processes, sizes
 from lampstand.targets.local.desired import Desired, front, load_ports
 from lampstand.targets.local.folder import StateFolder
-from lampstand.targets.local.ports import Ports
+from lampstand.targets.local.releasing import LocalReleasing
 from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
 from lampstand.targets.scaling import merged, scaled
 from lampstand.targets.status import document, server
-from lampstand.targets.waiting import all_well, has_primary
-from lampstand.tiers.web.commands import one_off
 from lampstand.topology import Instance, Topology
 
 if TYPE_CHECKING:
     from lampstand.drills.local_site import LocalDrillSite
-
-READY_WITHIN = 120.0
-"""Seconds that `up` waits for the site to be well, above the application's own start time."""
 
 
 class LocalDeployment:
@@ -51,6 +48,11 @@ class LocalDeployment:
         """The machine."""
         return LocalTarget(self.folder, discover())
 
+    @cached_property
+    def releasing(self) -> LocalReleasing:
+        """Its releases."""
+        return LocalReleasing(self)
+
     @property
     def site(self) -> Site:
         """The site file, with what `scale` changed since."""
@@ -63,9 +65,8 @@ class LocalDeployment:
     # -- plan, up, down ----------------------------------------------------------------------------------------------
     async def plan(self) -> Plan:
         """What `up` would do; changes nothing."""
-        desired = Desired(self.site, str(self.project), prepare_release(self, None))
-        topology, _ = self.target.expand(desired)
-        return plan(topology, await self.target.observe())
+        desired = Desired(self.site, str(self.project), self.releasing.name(working(self.project)))
+        return await self.releasing.planned(desired)
 
     async def up(self, confirm: Callable[[Plan], bool], progress: Progress) -> bool:
         """Bring it up, or change what differs; returns when it is well."""
@@ -76,60 +77,9 @@ class LocalDeployment:
         self.folder.create()
         with self.folder.lock("lampstand up"):
             self.folder.keep_application_secrets(values)
-            release = prepare_release(self, progress)
+            release = self.releasing.make(working(self.project), progress)
             desired = Desired(site, str(self.project), release)
-            topology, ports = self.target.expand(desired)
-            steps = plan(topology, await self.target.observe())
-            if steps and not confirm(steps):
-                return False
-            await self.bring_about(desired, ports, topology, steps, progress)
-        return True
-
-    async def bring_about(
-        self, desired: Desired, ports: Ports, topology: Topology, steps: Plan, progress: Progress
-    ) -> None:
-        """Make a wish the controller's, apply its plan, and wait until everything is well. The lock is held."""
-        self.make_shared_folders()
-        if steps or not self.target.controller.running() or not self.folder.desired.exists():
-            desired = await self.target.want(desired, ports)
-        await self.release_step(desired, ports, steps, progress, before=True)
-        await self.target.apply(steps, topology, progress.action)
-        await self.release_step(desired, ports, steps, progress, before=False)
-        await all_well(
-            self.target.controller,
-            topology,
-            desired.generation,
-            READY_WITHIN + self.site.app.start_timeout,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
-
-    async def release_step(
-        self, desired: Desired, ports: Ports, steps: Plan, progress: Progress, *, before: bool
-    ) -> None:
-        """Run `app.release` once for a release: before its servers start where the database runs already, otherwise as
-        soon as there is a primary. Raises LampstandError when it fails; then it runs again at the next `up`."""
-        command = desired.site.app.release
-        done = self.folder.releases / f".{desired.release}.released"
-        database_starts = any(
-            a.kind == "database" and a.verb in (Verb.CREATE, Verb.START) for a in steps.actions
-        )
-        if not command or done.exists() or before is database_starts:
-            return
-        progress.say(f"Release step: {shlex.join(command)}")
-        await has_primary(
-            self.target.controller,
-            READY_WITHIN,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
-        process = one_off(desired.context(self.folder, ports, self.target.engines), command)
-        await processes.run_once(
-            process.argv,
-            env=dict(process.env),
-            account=processes.account_of(process),
-            cwd=process.cwd,
-            deadline=desired.site.app.release_timeout,
-        )
-        done.touch()
+            return await self.releasing.bring_about(desired, Order("up"), confirm, progress)
 
     def require_engines(self) -> None:
         """Raises EngineMissingError naming every engine that is missing or too old."""
@@ -177,14 +127,16 @@ class LocalDeployment:
         self.require_engines()
         with self.folder.lock("lampstand scale"):
             current = Desired.read(self.folder)
-            desired = Desired(scaled(self._file_site, wanted), str(self.project), current.release)
-            topology, ports = self.target.expand(desired)
-            steps = plan(topology, await self.target.observe())
-            if steps and not confirm(steps):
-                return False
-            self.folder.keep_overrides(wanted)
-            await self.bring_about(desired, ports, topology, steps, progress)
-        return True
+            desired = replace(
+                current, site=scaled(self._file_site, wanted), project=str(self.project), surge=0, releases={}
+            )
+
+            def confirmed(steps: Plan) -> bool:
+                if done := confirm(steps):
+                    self.folder.keep_overrides(wanted)
+                return done
+
+            return await self.releasing.bring_about(desired, Order("scale"), confirmed, progress)
 
     # -- looking -----------------------------------------------------------------------------------------------------
     def status(self) -> dict[str, Any]:
@@ -224,6 +176,11 @@ class LocalDeployment:
                 elif instance.kind in ("edge", "balancer") and endpoint.name in ("http", "https"):
                     found[instance.name] = url
         return found
+
+    def front_url(self) -> str:
+        """Where visitors come in; empty for a site that was never brought up."""
+        topology = self._topology()
+        return self._urls(topology).get("site", "") if topology else ""
 
     def _known(self, name: str) -> Instance:
         return server(self._topology(), name)

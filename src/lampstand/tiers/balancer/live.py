@@ -34,6 +34,16 @@ class Canary:
     """0 to 100, of the visitors without the cookie."""
 
 
+MAINTENANCE_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Closed for maintenance</title>
+<h1>Closed for maintenance</h1>
+<p>The site is being worked on and will be back soon.</p>
+</html>
+"""
+"""What visitors see while the site is closed, unless it has a page of its own."""
+
 COOKIE = "lampstand_release"
 """Cookie that keeps a visitor with the release he first got, while there are two."""
 
