@@ -1,6 +1,8 @@
 """A stand-in for AWS (moto's server) on a free port of the loopback; nothing here reaches a real account."""
 
 import logging
+import os
+import urllib.request
 import warnings
 from collections.abc import Iterator
 
@@ -10,6 +12,9 @@ from moto.server import ThreadedMotoServer
 from lampstand.targets.aws.cloud import Cloud
 
 REGION = "eu-central-1"
+
+# A real account costs money: only whoever names one gets that test.
+collect_ignore = [] if os.environ.get("LAMPSTAND_AWS_SMOKE") else ["test_smoke.py"]
 
 
 @pytest.fixture
@@ -35,9 +40,9 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             yield url
         finally:
             # One process has one stand-in, and its memory is global.
-            import urllib.request
-
-            urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=10).close()
+            urllib.request.urlopen(
+                urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=10
+            ).close()
             server.stop()
 
 

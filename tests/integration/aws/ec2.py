@@ -1,4 +1,4 @@
-"""An EC2 instance without EC2: a bare Debian root file system in namespaces of its own, where cloud-init runs user-data.
+"""An EC2 instance without EC2: a bare Debian root file system in namespaces of its own, where cloud-init runs.
 
 Run as root by `unshare --net --mount --pid`, with a JSON file that says what to do; writes a JSON report to standard
 output. The network is a loopback of its own, so everything has its real address:
@@ -7,8 +7,8 @@ output. The network is a loopback of its own, so everything has its real address
 - 127.0.0.1:5000 is AWS (moto; the two calls that it lacks are written down), 127.0.0.1:5080 the agent's package;
 - 127.0.1.1 is RDS (a real MariaDB), 127.0.1.2 and .3 are ElastiCache (real Redis, TLS with a certificate to check).
 
-Stand-ins in the root file system: `systemctl` starts the one unit that matters, and `docker run` runs the program in the
-root file system itself, as the account and with the environment that it was told.
+Stand-ins in the root file system: `systemctl` starts the one unit that matters, and `docker run` runs the program in
+a second root file system that is every image, with the volumes, the account and the environment that it was told.
 """
 
 import json
@@ -29,6 +29,8 @@ from urllib.parse import parse_qs
 SPEC: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
 WORK = Path(SPEC["work"])
 ROOT = WORK / "root"
+IMAGE = ROOT / "srv/image"
+"""What the containers run in: the images are the other targets', Debian 12."""
 AWS = "http://127.0.0.1:5000"
 HOSTS = {"db.example": "127.0.1.1", "cache.example": "127.0.1.2", "sessions.example": "127.0.1.3"}
 CALLS: list[dict[str, str]] = []
@@ -49,17 +51,26 @@ while argv[i].startswith("--"):
         continue
     if argv[i] == "--env":
         env[argv[i + 1]] = os.environ[argv[i + 1]]
+    if argv[i] == "--volume":
+        options.setdefault("volumes", []).append(argv[i + 1])
     options[argv[i]] = argv[i + 1]
     i += 2
 command = [options["--entrypoint"], *argv[i + 1:]]
+IMAGE = "/srv/image"
+for volume in options.get("volumes", []):
+    source, target = volume.split(":")[:2]
+    os.makedirs(IMAGE + target, exist_ok=True)
+    subprocess.run(["mount", "--rbind", source, IMAGE + target], check=True)
 user = pwd.getpwnam(options["--user"])
 def become():
+    os.chroot(IMAGE)
+    os.chdir(options["--workdir"])
     os.setgroups([])
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
 out = open("/var/log/container-" + options["--name"] + ".log", "a")
-child = subprocess.Popen(command, env=env, cwd=options["--workdir"], preexec_fn=become, start_new_session=True,
-                         stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+child = subprocess.Popen(command, env=env, preexec_fn=become, start_new_session=True, stdin=subprocess.DEVNULL,
+                         stdout=out, stderr=out)
 sys.exit(0 if options.get("--detach") else child.wait())
 """
 SYSTEMCTL = """#!/usr/bin/python3
@@ -93,21 +104,29 @@ def serve(address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Non
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
+METADATA: dict[str, str] = {
+    "instance-id": "i-0123456789abcdef0",
+    "tags/instance/lampstand:kind": "web",
+    "tags/instance/lampstand:release": "r1",
+    "tags/instance/aws:autoscaling:groupName": "asg",
+    "iam/security-credentials/": "machine",
+    "iam/security-credentials/machine": json.dumps(
+        {
+            "Code": "Success",
+            "Type": "AWS-HMAC",
+            "AccessKeyId": "AKIAMACHINE",
+            "SecretAccessKey": "secret",
+            "Token": "token",
+            "Expiration": "2099-01-01T00:00:00Z",
+            "LastUpdated": "2026-01-01T00:00:00Z",
+        }
+    ),
+    "placement/availability-zone": "eu-central-1a",
+}
+
+
 class Metadata(BaseHTTPRequestHandler):
     """IMDSv2: no token, no answer."""
-
-    PATHS = {
-        "instance-id": "i-0123456789abcdef0",
-        "tags/instance/lampstand:kind": "web",
-        "tags/instance/lampstand:release": "r1",
-        "tags/instance/aws:autoscaling:groupName": "asg",
-        "iam/security-credentials/": "machine",
-        "iam/security-credentials/machine": json.dumps(
-            {"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "AKIAMACHINE", "SecretAccessKey": "secret",
-             "Token": "token", "Expiration": "2099-01-01T00:00:00Z", "LastUpdated": "2026-01-01T00:00:00Z"}
-        ),  # fmt: skip
-        "placement/availability-zone": "eu-central-1a",
-    }
 
     def answer(self, status: int, text: str) -> None:
         self.send_response(status)
@@ -119,7 +138,7 @@ class Metadata(BaseHTTPRequestHandler):
         self.answer(200, "imds-token")
 
     def do_GET(self) -> None:
-        found = self.PATHS.get(self.path.removeprefix("/latest/meta-data/"))
+        found = METADATA.get(self.path.removeprefix("/latest/meta-data/"))
         if self.headers.get("X-aws-ec2-metadata-token") != "imds-token":
             self.answer(401, "no token")
         else:
@@ -155,8 +174,17 @@ def resolver() -> None:
             at += 1 + data[at]
         address = HOSTS.get(".".join(labels))
         question = data[12 : at + 5]
-        head = data[:2] + (b"\x81\x80" if address else b"\x81\x83") + b"\x00\x01" + bytes([0, int(bool(address))])
-        record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04" + socket.inet_aton(address) if address else b""
+        head = (
+            data[:2]
+            + (b"\x81\x80" if address else b"\x81\x83")
+            + b"\x00\x01"
+            + bytes([0, int(bool(address))])
+        )
+        record = (
+            b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04" + socket.inet_aton(address)
+            if address
+            else b""
+        )
         server.sendto(head + b"\x00\x00\x00\x00" + question + record, client)
 
 
@@ -194,7 +222,11 @@ def filled_account() -> dict[str, str]:
 
     def client(service: str) -> Any:  # noqa: ANN401
         return boto3.client(
-            service, region_name="eu-central-1", endpoint_url=AWS, aws_access_key_id="x", aws_secret_access_key="y"
+            service,
+            region_name="eu-central-1",
+            endpoint_url=AWS,
+            aws_access_key_id="x",
+            aws_secret_access_key="y",
         )
 
     where = {"LocationConstraint": "eu-central-1"}
@@ -232,9 +264,19 @@ def data_services() -> None:
          f"--socket={socket_path}", f"--pid-file={data}/pid", f"--log-error={data}/log"]
     )  # fmt: skip
     password = SPEC["secrets"]["DatabaseSecret"]["password"]
-    sql = f"CREATE DATABASE app; CREATE USER app@'%' IDENTIFIED BY '{password}'; GRANT ALL ON app.* TO app@'%';"
-    until("MariaDB", lambda: not subprocess.run(
-        ["mariadb", "--no-defaults", f"--socket={socket_path}", "-e", sql], capture_output=True, check=False).returncode)
+    sql = (
+        f"CREATE DATABASE app; CREATE USER app@'%' IDENTIFIED BY '{password}'; GRANT ALL ON app.* TO app@'%';"
+    )
+    until(
+        "MariaDB",
+        lambda: (
+            not subprocess.run(
+                ["mariadb", "--no-defaults", f"--socket={socket_path}", "-e", sql],
+                capture_output=True,
+                check=False,
+            ).returncode
+        ),
+    )
     tls = WORK / "tls"
     tls.mkdir()
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Test CA",
@@ -251,7 +293,7 @@ def data_services() -> None:
              "--tls-key-file", f"{tls}/{name}.key", "--tls-ca-cert-file", f"{tls}/ca.pem", "--tls-auth-clients", "no",
              "--dir", str(WORK), "--logfile", str(WORK / f"{name}.log")]
         )  # fmt: skip
-    with (ROOT / "etc/ssl/certs/ca-certificates.crt").open("a") as bundle:
+    with (IMAGE / "etc/ssl/certs/ca-certificates.crt").open("a") as bundle:
         bundle.write((tls / "ca.pem").read_text())
 
 
@@ -269,18 +311,24 @@ def until(what: str, ask: Any, seconds: float = 90.0) -> None:  # noqa: ANN401
         time.sleep(0.1)
 
 
-def machine_root(user_data: str) -> None:
-    """The instance's disk: the base below, its own changes above."""
-    upper = WORK / "upper"
+def disk(base: str, root: Path) -> None:
+    """A root file system: the base below, its own changes above, in memory."""
+    upper = WORK / f"upper-{root.name}"
     upper.mkdir()
     run("mount", "-t", "tmpfs", "tmpfs", str(upper))
     for name in ("changes", "scratch"):
         (upper / name).mkdir()
-    ROOT.mkdir()
-    options = f"lowerdir={SPEC['base']},upperdir={upper}/changes,workdir={upper}/scratch"
-    run("mount", "-t", "overlay", "overlay", "-o", options, str(ROOT))
-    run("mount", "-t", "proc", "proc", str(ROOT / "proc"))
-    run("mount", "--rbind", "/dev", str(ROOT / "dev"))
+    root.mkdir(parents=True, exist_ok=True)
+    options = f"lowerdir={base},upperdir={upper}/changes,workdir={upper}/scratch"
+    run("mount", "-t", "overlay", "overlay", "-o", options, str(root))
+    run("mount", "-t", "proc", "proc", str(root / "proc"))
+    run("mount", "--rbind", "/dev", str(root / "dev"))
+
+
+def machine_root(user_data: str) -> None:
+    """The instance's disk, and the image that its containers have."""
+    disk(SPEC["base"], ROOT)
+    disk(SPEC["image"], IMAGE)
     run("mount", "-t", "tmpfs", "tmpfs", str(ROOT / "run"))
     (ROOT / "etc/resolv.conf").write_text("nameserver 169.254.169.253\n")
     (ROOT / "etc/hosts").write_text("127.0.0.1 localhost\n")
@@ -296,15 +344,21 @@ def machine_root(user_data: str) -> None:
     seed.mkdir(parents=True)
     (seed / "meta-data").write_text("instance-id: i-0123456789abcdef0\nlocal-hostname: machine\n")
     (seed / "user-data").write_text(user_data)
-    (ROOT / "etc/cloud/cloud.cfg.d/99-test.cfg").write_text("datasource_list: [NoCloud]\nnetwork: {config: disabled}\nlocale: false\n")
+    (ROOT / "etc/cloud/cloud.cfg.d/99-test.cfg").write_text(
+        "datasource_list: [NoCloud]\nnetwork: {config: disabled}\nlocale: false\n"
+    )
     for name, text in SPEC["release"].items():
-        path = ROOT / "srv/lampstand/releases/r1" / name
+        path = IMAGE / "srv/lampstand/releases/r1" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    (ROOT / "srv/lampstand/releases/r1/public/uploads").symlink_to("/var/lib/lampstand/uploads/public/uploads")
+    (IMAGE / "srv/lampstand/releases/r1/public/uploads").symlink_to(
+        "/var/lib/lampstand/uploads/public/uploads"
+    )
     deb = WORK / "agent" / "DEBIAN"
     deb.mkdir(parents=True)
-    control = "Package: amazon-ssm-agent\nVersion: 1\nArchitecture: all\nMaintainer: test <t@t>\nDescription: stand-in\n"
+    control = (
+        "Package: amazon-ssm-agent\nVersion: 1\nArchitecture: all\nMaintainer: t <t@t>\nDescription: x\n"
+    )
     (deb / "control").write_text(control)
     run("dpkg-deb", "--build", "--root-owner-group", str(deb.parent), str(WORK / "agent.deb"))
 
@@ -320,7 +374,11 @@ def chroot(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 def get(path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
     """An answer of the machine, as the load balancer asks it."""
-    told = {"Host": "shop.example.com", "X-Forwarded-For": "203.0.113.9, 130.176.0.1", "X-Forwarded-Proto": "http"}
+    told = {
+        "Host": "shop.example.com",
+        "X-Forwarded-For": "203.0.113.9, 130.176.0.1",
+        "X-Forwarded-Proto": "http",
+    }
     told |= {k.replace("_", "-"): v for k, v in headers.items()}
     request = urllib.request.Request(f"http://127.0.0.1:8080{path}", headers=told)
     try:
@@ -348,8 +406,10 @@ def main() -> dict[str, Any]:
         user_data = user_data.replace("${" + name + "}", value)
     machine_root(user_data)
     data_services()
-    report: dict[str, Any] = {"left": [part for part in user_data.split("${")[1:2]]}
-    schema = chroot("cloud-init", "schema", "--config-file", "/var/lib/cloud/seed/nocloud/user-data", check=False)
+    report: dict[str, Any] = {"left": user_data.split("${")[1:2]}
+    schema = chroot(
+        "cloud-init", "schema", "--config-file", "/var/lib/cloud/seed/nocloud/user-data", check=False
+    )
     report["schema"] = (schema.stdout + schema.stderr).strip()
     for stage in (("init", "--local"), ("init",), ("modules", "--mode=config"), ("modules", "--mode=final")):
         chroot("cloud-init", *stage, check=False)
@@ -375,7 +435,11 @@ def _aws(service: str) -> Any:  # noqa: ANN401
     import boto3
 
     return boto3.client(
-        service, region_name="eu-central-1", endpoint_url=AWS, aws_access_key_id="x", aws_secret_access_key="y"
+        service,
+        region_name="eu-central-1",
+        endpoint_url=AWS,
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
     )
 
 
@@ -383,7 +447,9 @@ def objects(bucket: str) -> dict[str, str]:
     """Keys and contents of a bucket."""
     s3 = _aws("s3")
     keys = [o["Key"] for o in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
-    return {k: s3.get_object(Bucket=bucket, Key=k)["Body"].read().decode() for k in keys if not k.endswith("/")}
+    return {
+        k: s3.get_object(Bucket=bucket, Key=k)["Body"].read().decode() for k in keys if not k.endswith("/")
+    }
 
 
 def shipped_streams() -> list[str]:

@@ -68,7 +68,9 @@ TRIPPING = {"DBParameterGroupName"}
 
 def site() -> Scope:
     """The default site; the stand-in has no termination protection."""
-    return scope("small", targets={"aws": {"region": "eu-central-1", "protect_data": False}}, app={"health": "/h"})
+    return scope(
+        "small", targets={"aws": {"region": "eu-central-1", "protect_data": False}}, app={"health": "/h"}
+    )
 
 
 def for_moto(stack: Stack) -> tuple[str, set[str]]:
@@ -113,7 +115,9 @@ def make(cloud: Cloud, here: Scope, known: Mapping[str, str]) -> None:
         )
         assert client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
         found = client.describe_stack_resources(StackName=name)["StackResources"]
-        made = {r["LogicalResourceId"] for r in found if r.get("PhysicalResourceId") and "LogicalResourceId" in r}
+        made = {
+            r["LogicalResourceId"] for r in found if r.get("PhysicalResourceId") and "LogicalResourceId" in r
+        }
         unnamed = {k for k, r in stack.template.resources.items() if r.type in UNNAMED}
         assert wanted - unnamed <= made, stack.key
 
@@ -162,12 +166,16 @@ def test_only_the_arrows_of_the_design_are_open(account: Cloud) -> None:
 
 
 def test_the_database_has_a_standby_and_a_reader(account: Cloud) -> None:
-    found = {d["DBInstanceIdentifier"]: d for d in account.client("rds").describe_db_instances()["DBInstances"]}
+    found = {
+        d["DBInstanceIdentifier"]: d for d in account.client("rds").describe_db_instances()["DBInstances"]
+    }
     primary = found["lampstand-shop-primary"]
     assert primary["MultiAZ"] is True
     assert primary["StorageEncrypted"] is True
     assert primary["DBName"] == "app"
-    assert found["lampstand-shop-replica-1"]["ReadReplicaSourceDBInstanceIdentifier"] == "lampstand-shop-primary"
+    assert (
+        found["lampstand-shop-replica-1"]["ReadReplicaSourceDBInstanceIdentifier"] == "lampstand-shop-primary"
+    )
 
 
 def test_status_speaks_of_the_same_tiers_as_everywhere(account: Cloud) -> None:
@@ -188,13 +196,16 @@ def test_status_speaks_of_the_same_tiers_as_everywhere(account: Cloud) -> None:
 def test_a_release_becomes_a_new_version_of_the_launch_template(account: Cloud) -> None:
     """moto has no instance refresh; the rest of a roll is real here."""
     roller = Roller(account, site())
-    name = account.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"][0]["AutoScalingGroupName"]
+    name = account.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"][0][
+        "AutoScalingGroupName"
+    ]
     group = roller.group(name, "web")
     assert (group.release, group.version, group.count) == ("r1", "1", 2)
-    version = roller._new_version(group, "r2")  # noqa: SLF001
+    version = roller._new_version(group, "r2")
     assert version == "2"
     account.client("autoscaling").update_auto_scaling_group(
-        AutoScalingGroupName=name, LaunchTemplate={"LaunchTemplateId": group.launch_template, "Version": version}
+        AutoScalingGroupName=name,
+        LaunchTemplate={"LaunchTemplateId": group.launch_template, "Version": version},
     )
     assert roller.group(name, "web").release == "r2"
 
@@ -209,7 +220,10 @@ def test_releases_and_assets_go_into_their_buckets(account: Cloud, tmp_path: Pat
     assert roller.upload_assets(names["assetsbucket"], tmp_path, ["app.css"]) == 1
     assert roller.upload_assets(names["assetsbucket"], tmp_path, ["app.css"]) == 0
     found = account.client("s3").get_object(Bucket=names["assetsbucket"], Key="app.css")
-    assert (found["ContentType"], found["CacheControl"]) == ("text/css", "public, max-age=31536000, immutable")
+    assert (found["ContentType"], found["CacheControl"]) == (
+        "text/css",
+        "public, max-age=31536000, immutable",
+    )
 
 
 def test_images_are_taken_by_digest_and_only_when_all_are_there(account: Cloud) -> None:
@@ -217,8 +231,15 @@ def test_images_are_taken_by_digest_and_only_when_all_are_there(account: Cloud) 
     assert pushed(account, "lampstand/shop", "r1") is None
     ecr = account.client("ecr")
     for image in ("balancer", "web"):
-        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {"digest": f"sha256:{image.ljust(64, '0')}"}, "layers": []}
-        ecr.put_image(repositoryName="lampstand/shop", imageManifest=json.dumps(manifest), imageTag=f"r1-{image}")
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"digest": f"sha256:{image.ljust(64, '0')}"},
+            "layers": [],
+        }
+        ecr.put_image(
+            repositoryName="lampstand/shop", imageManifest=json.dumps(manifest), imageTag=f"r1-{image}"
+        )
     found = pushed(account, "lampstand/shop", "r1")
     assert found is not None
     assert all("/lampstand/shop@sha256:" in reference for reference in found.values())
@@ -244,7 +265,9 @@ def test_purge_invalidates_paths_and_tags(cloud: Cloud, monkeypatch: pytest.Monk
         assert found["Paths"]["Items"] == expected
 
 
-def test_secrets_of_the_application_are_kept_and_not_written_twice(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_of_the_application_are_kept_and_not_written_twice(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = cloud.client("secretsmanager")
     arn = client.create_secret(Name="settings", SecretString="{}")["ARN"]
     shipping = AwsDeployment(site().site, Path(), None, cloud).shipping
@@ -320,7 +343,11 @@ def test_the_generated_policy_allows_what_is_needed_and_nothing_else(
     assert deployer.client("ec2").describe_vpcs()["Vpcs"]
     assert deployer.client("ecr").get_authorization_token()["authorizationData"]
     for service, operation, arguments in (
-        ("s3", "create_bucket", {"Bucket": "other", "CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}),
+        (
+            "s3",
+            "create_bucket",
+            {"Bucket": "other", "CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}},
+        ),
         ("ecr", "create_repository", {"repositoryName": "other"}),
         ("iam", "create_user", {"UserName": "more"}),
         ("iam", "create_role", {"RoleName": "admin", "AssumeRolePolicyDocument": "{}"}),
@@ -336,5 +363,7 @@ def enforce(endpoint: str) -> None:
 
     # Form data would be parsed and not be there to be read.
     headers = {"Content-Type": "text/plain"}
-    request = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", data=b"0", headers=headers, method="POST")
+    request = urllib.request.Request(
+        f"{endpoint}/moto-api/reset-auth", data=b"0", headers=headers, method="POST"
+    )
     urllib.request.urlopen(request, timeout=10).close()

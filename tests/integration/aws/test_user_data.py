@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from lampstand.targets.aws.bundle import bundle
 from lampstand.targets.aws.userdata import PACKAGES, machine_config, text
 from tests.aws_support import scope
 
-IMAGE = ("php8.2-fpm", "php8.2-cli", "php-mysql", "php-redis", "apache2", "nginx-light", "libnginx-mod-stream",
-         "media-types")  # fmt: skip
-"""What the site's images hold; the machine itself has `PACKAGES` and cloud-init."""
+IMAGE = ("ca-certificates", "php8.2-fpm", "php8.2-cli", "php-mysql", "php-redis", "apache2", "nginx-light",
+         "libnginx-mod-stream", "media-types")  # fmt: skip
+"""What the site's images hold."""
 
 INDEX = """<?php
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
@@ -63,25 +63,36 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def base() -> Path:
-    """A Debian root file system with what the machine installs and what the images hold; made once (2 to 4 minutes)."""
-    packages = [*PACKAGES, "cloud-init", *IMAGE]
+def root(suite: str, packages: Sequence[str]) -> Path:
+    """A bare Debian root file system with some packages; made once, in 1 to 4 minutes."""
     name = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
-    root = Path.home() / ".cache" / "lampstand-tests" / f"ec2-{name}"
-    if not root.exists():
-        part = root.with_suffix(".part")
+    folder = Path.home() / ".cache" / "lampstand-tests" / f"{suite}-{name}"
+    if not folder.exists():
+        part = folder.with_suffix(".part")
         subprocess.run(["rm", "-rf", "--one-file-system", str(part)], check=True, timeout=120)
         part.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", "bookworm", str(part)],
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", suite, str(part)],
             check=True, timeout=600, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        part.rename(root)
-    return root
+        part.rename(folder)
+    return folder
 
 
-def boot(base: Path, work: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+@pytest.fixture(scope="session")
+def base() -> Path:
+    """The disk of a machine before its first start: Debian 13 with cloud-init, and what user-data will install (there
+    is no way to Debian's servers from its network)."""
+    return root("trixie", [*PACKAGES, "cloud-init"])
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """What the containers run in."""
+    return root("bookworm", IMAGE)
+
+
+def boot(base: Path, image: Path, work: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Start a machine, and return its report."""
     here = scope(
         "small",
@@ -94,12 +105,13 @@ def boot(base: Path, work: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     config = json.loads(machine_config(here)[0])
     # The one thing that is not as on EC2: AWS answers at another address.
     config |= {"endpoint": "http://127.0.0.1:5000"}
-    config["s3fs"] = ["iam_role=auto", "url=http://127.0.0.1:5000", "use_path_request_style", "sigv2"]
+    config["s3fs"] = ["iam_role=auto", "url=http://127.0.0.1:5000", "use_path_request_style"]
     cloud_config = text(here).replace("${Config}", json.dumps(config))
     agent = cloud_config.partition("https://s3.")[2].partition('"')[0]
     spec = {
         "work": str(work),
         "base": str(base),
+        "image": str(image),
         "user_data": cloud_config.replace(f"https://s3.{agent}", "http://127.0.0.1:5080/agent.deb"),
         "bundle": bundle(here, "r1", images),
         "secrets": SECRETS,
@@ -118,8 +130,10 @@ def boot(base: Path, work: Path, **more: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 @pytest.mark.timeout(1000)
-def test_a_machine_starts_its_release_and_says_that_it_is_well(base: Path, tmp_path: Path) -> None:
-    report = boot(base, tmp_path)
+def test_a_machine_starts_its_release_and_says_that_it_is_well(
+    base: Path, image: Path, tmp_path: Path
+) -> None:
+    report = boot(base, image, tmp_path)
     assert report["left"] == [], "every `${…}` of the template has a value"
     assert report["schema"].startswith("Valid")
     assert report["verdict"] == "lampstand: SUCCESS: release r1", report["logs"]
@@ -145,7 +159,9 @@ def test_a_machine_starts_its_release_and_says_that_it_is_well(base: Path, tmp_p
     assert answers["/"][2]["Cache-Control"] == "private", "an answer with a session's cookie is nobody else's"
     assert answers["/site.css"][:2] == [200, "body{}"]
     assert answers["/upload"][:2] == [200, "hello"]
-    assert report["uploads"] == {"public/uploads/a.txt": "hello"}, "in the bucket when the application goes on"
+    assert report["uploads"] == {"public/uploads/a.txt": "hello"}, (
+        "in the bucket when the application goes on"
+    )
     assert answers["/uploads/a.txt"][:2] == [200, "hello"]
     assert answers["/metadata"][:2] == [200, "refused"], "the application gets no credentials of the machine"
     assert any(s.startswith("i-0123456789abcdef0/web-1/") for s in report["streams"])
@@ -154,8 +170,12 @@ def test_a_machine_starts_its_release_and_says_that_it_is_well(base: Path, tmp_p
 
 
 @pytest.mark.timeout(1000)
-def test_a_machine_whose_release_step_fails_says_so_and_is_given_up(base: Path, tmp_path: Path) -> None:
-    report = boot(base, tmp_path, release={**RELEASE, "bin/migrate.php": "<?php fwrite(STDERR, 'no'); exit(3);"}, ask=[])
+def test_a_machine_whose_release_step_fails_says_so_and_is_given_up(
+    base: Path, image: Path, tmp_path: Path
+) -> None:
+    report = boot(
+        base, image, tmp_path, release={**RELEASE, "bin/migrate.php": "<?php fwrite(STDERR, 'no'); exit(3);"}, ask=[]
+    )
     assert report["verdict"].startswith("lampstand: FAILURE: Failed: the release step failed"), report["logs"]
     assert {c["Action"]: c.get("LifecycleActionResult") or c.get("Status") for c in report["calls"]} == {
         "CompleteLifecycleAction": "ABANDON",
@@ -164,8 +184,10 @@ def test_a_machine_whose_release_step_fails_says_so_and_is_given_up(base: Path, 
 
 
 @pytest.mark.timeout(1000)
-def test_sessions_behind_a_wrong_certificate_are_not_believed(base: Path, tmp_path: Path) -> None:
-    report = boot(base, tmp_path, sessions_certificate="other.example", ask=["/healthz", "/"])
+def test_sessions_behind_a_wrong_certificate_are_not_believed(
+    base: Path, image: Path, tmp_path: Path
+) -> None:
+    report = boot(base, image, tmp_path, sessions_certificate="other.example", ask=["/healthz", "/"])
     assert report["verdict"] == "lampstand: SUCCESS: release r1", report["logs"]
     assert report["answers"]["/healthz"][0] == 200
     assert "upstream SSL certificate does not match" in report["logs"]

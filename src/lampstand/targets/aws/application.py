@@ -30,11 +30,15 @@ BOOT_SECONDS = 600
 
 
 def image_parameter(scope: Scope) -> Parameter:
-    """The Debian image of the region, as the Debian project publishes it."""
+    """The Debian image of the region, as the Debian project publishes it.
+
+    Debian 13, because the s3fs of Debian 12 (1.90) asks for credentials without a token, which IMDSv2 refuses. What the
+    containers are built from is another matter.
+    """
     processor = "arm64" if scope.aws.arm else "amd64"
     return Parameter(
         "Image of the machines",
-        f"/aws/service/debian/release/12/latest/{processor}",
+        f"/aws/service/debian/release/13/latest/{processor}",
         type="AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>",
     )
 

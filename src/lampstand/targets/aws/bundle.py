@@ -20,6 +20,7 @@ from lampstand.targets.aws.machine_names import SECRET, VALUE
 from lampstand.targets.aws.scope import CACHE_PORT, DATABASE_PORT, HTTP_PORT, Scope
 from lampstand.targets.aws.viewer import PROTO_HEADER, templates
 from lampstand.tiers.balancer import live
+from lampstand.tiers.balancer.quoting import quoted
 from lampstand.tiers.balancer.tier import ROUTES
 from lampstand.tiers.edge.rules import behaviours
 from lampstand.tiers.web.environment import application_environment
@@ -41,7 +42,7 @@ IMAGES: Mapping[str, str] = {"balancer": "balancer", "gateway": "balancer", "web
                              "scheduler": "web"}  # fmt: skip
 """Kind of instance -> which of the two images it runs: nginx, or the application with its web server."""
 ALB_IDLE = 60
-SAFE_VARY = ("accept-encoding", "cookie", "authorization", "host")
+SAFE_VARY = ("accept-encoding", "cookie", "authorization", "host", "content-length")
 """Headers that are part of CloudFront's key for pages."""
 
 
@@ -116,16 +117,12 @@ def _web_machine(scope: Scope, context: Context, topology: Topology) -> Sequence
     routes = live.web_routes([live.Server("web-1", host, port)])
     balancer = replace(
         balancer,
-        files=tuple(_behind_cloudfront(f) for f in balancer.files),
+        files=tuple(_behind_cloudfront(scope, f) for f in balancer.files),
         live_files=tuple(
             replace(f, content=routes) if f.path.endswith(ROUTES) else f for f in balancer.live_files
         ),
     )
-    files = tuple(
-        replace(f, content=f.content + origin_rules(scope)) if f.path.endswith("/apache.conf") else f
-        for f in web.files
-    )
-    return (_gateway(scope, topology), _own_name(replace(web, files=files)), balancer)
+    return (_gateway(scope, topology), _own_name(web), balancer)
 
 
 def _own_name(instance: Instance) -> Instance:
@@ -146,35 +143,61 @@ PROTO_BEFORE, PROTO_AFTER = (
 )
 
 
-def _behind_cloudfront(file: File) -> File:
-    """The load balancer overwrites X-Forwarded-Proto with what CloudFront spoke to it; the visitor's scheme
-    comes in a header of our own. Raises ValueError when the configuration no longer has the line this is
-    about."""
-    if not file.path.endswith("/nginx.conf"):
-        return file
-    if PROTO_BEFORE not in file.content:
-        raise ValueError(f"{file.path} does not read X-Forwarded-Proto as it did")
-    return replace(file, content=file.content.replace(PROTO_BEFORE, PROTO_AFTER))
+FIRST_SERVER = "    # Visitors and edges"
+REQUEST_ID = "add_header X-Request-Id $rid always;\n"
+ANSWER = (
+    "# What CloudFront may do with the answer: the maps in nginx.conf.\n"
+    "proxy_hide_header Cache-Control;\n"
+    "add_header Cache-Control $cdn_cache_control always;\n"
+    "proxy_hide_header Cache-Tag;\n"
+    "add_header Cache-Tag $cdn_tags;\n"
+)
+
+
+def _behind_cloudfront(scope: Scope, file: File) -> File:
+    """nginx's configuration as CloudFront needs it.
+
+    The load balancer overwrites X-Forwarded-Proto with what CloudFront spoke to it, so the visitor's scheme
+    comes in a header of our own; and the answers say what CloudFront may keep. Raises ValueError when the
+    configuration no longer has the lines this is about.
+    """
+    if file.path.endswith("/nginx.conf"):
+        text = _with(file, PROTO_BEFORE, PROTO_AFTER)
+        return replace(
+            file, content=_with(replace(file, content=text), FIRST_SERVER, origin_rules(scope) + FIRST_SERVER)
+        )
+    if file.path.endswith("/site.conf"):
+        return replace(file, content=_with(file, REQUEST_ID, REQUEST_ID + ANSWER))
+    return file
+
+
+def _with(file: File, old: str, new: str) -> str:
+    if old not in file.content:
+        raise ValueError(f"{file.path} no longer has the line {old!r}")
+    return file.content.replace(old, new, 1)
 
 
 def origin_rules(scope: Scope) -> str:
-    """Directives of Apache that make the answers fit for CloudFront."""
-    many = behaviours(scope.site)
+    """Maps of nginx that say what CloudFront may do with an answer: `$cdn_cache_control` and `$cdn_tags`."""
+    many = [b for b in behaviours(scope.site) if not b.methods or "GET" in b.methods]
     vary = {name.lower() for b in many for name in b.vary_headers}
     rules = [
         {
-            "regex": "^(?:" + "|".join(glob_regex(p).replace('"', '\\"') for p in b.match or ("*",)) + ")$",
-            "ttl": round(b.ttl) if b.ttl is not None else "",
-            "tags": ",".join(b.tags),
+            "regex": quoted("~^(?:" + "|".join(glob_regex(p) for p in b.match or ("*",)) + ")$"),
+            "ttl": round(b.ttl) if b.ttl is not None else '""',
+            "tags": quoted(",".join(b.tags)),
         }
-        for b in reversed(many)
-        if not b.methods or "GET" in b.methods
+        for b in many
     ]
-    told = any(r["ttl"] != "" or r["tags"] for r in rules)
     return (
         templates()
         .get_template("origin.conf.j2")
-        .render(vary="|".join([*SAFE_VARY, *sorted(vary - set(SAFE_VARY))]), rules=rules if told else [])
+        .render(
+            vary="|".join([*SAFE_VARY, *sorted(vary - set(SAFE_VARY))]),
+            rules=rules,
+            ttls=any(b.ttl is not None for b in many),
+            tags=any(b.tags for b in many),
+        )
     )
 
 

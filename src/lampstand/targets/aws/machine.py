@@ -84,8 +84,7 @@ def secrets() -> dict[str, str]:
 
 
 def shield_credentials() -> None:
-    """Only root may ask for the machine's credentials: an application that fetches URLs for visitors may
-    not."""
+    """Only root may ask for the machine's credentials: an application that fetches URLs for visitors may not."""
     rule = ("OUTPUT", "-d", "169.254.169.254", "-m", "owner", "!", "--uid-owner", "0", "-j", "REJECT")
     try:
         run("iptables", "-C", *rule)
@@ -94,8 +93,7 @@ def shield_credentials() -> None:
 
 
 def mount_uploads() -> None:
-    """The bucket as a folder: a file is in the bucket when close(2) returns, and other machines see it at
-    once."""
+    """The bucket as a folder: a file is in the bucket when close(2) returns; other machines see it within a second."""
     where = BASE / "uploads"
     where.mkdir(parents=True, exist_ok=True)
     if os.path.ismount(where):
@@ -108,7 +106,7 @@ def mount_uploads() -> None:
         "umask=0027",
         "stat_cache_expire=1",
     ]
-    options += ["enable_noobj_cache", "retries=5", *CONFIG["s3fs"]]
+    options += ["retries=5", *CONFIG["s3fs"]]
     run(
         "s3fs",
         CONFIG["uploads_bucket"],
@@ -116,11 +114,16 @@ def mount_uploads() -> None:
         *(part for o in options for part in ("-o", o)),
         deadline=60,
     )
+    # It goes into the background before it has spoken to S3, and says nothing when that fails.
+    end = time.monotonic() + 30
+    while not os.path.ismount(where):
+        if time.monotonic() > end:
+            raise Failed(f"the bucket {CONFIG['uploads_bucket']} could not be mounted")
+        time.sleep(0.1)
 
 
 def pull(images: set[str]) -> None:
     answer = client("ecr").get_authorization_token()["authorizationData"][0]
-
     user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
     run("docker", "login", "--username", user, "--password-stdin", CONFIG["registry"], text=password)
     for image in sorted(images):

@@ -123,7 +123,8 @@ def _endpoint(scope: Scope) -> Mapping[str, Resource]:
 
 
 def _groups(scope: Scope) -> Mapping[str, Resource]:
-    """Who may speak to whom. Rules between groups are resources of their own, because the groups name each other."""
+    """Who may speak to whom. Rules between groups are resources of their own, because the groups name each
+    other."""
     front = 443 if scope.aws.domain else 80
     port = HTTP_PORT if scope.aws.compute == "ec2" else NODE_PORT
     result = {

@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
-import json
 import os
+import re
 import shutil
+import sys
 import tarfile
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lampstand.errors import EngineMissingError
@@ -56,18 +59,53 @@ async def push(cli: DockerCli, images: Iterable[Image], say: Callable[[str], Non
         await cli.run(["docker", "push", "--quiet", image.tag], deadline=BUILD_SECONDS)
 
 
-async def inventory(cli: DockerCli, tag: str) -> Mapping[str, str]:
-    """Path -> mode, owner and SHA-256 of every file of an image: equal for two builds from the same input."""
-    container = (await cli.run(["docker", "create", tag, "inventory"])).strip()
+@dataclass(frozen=True)
+class Lists:
+    """What is in an image."""
+
+    files: Mapping[str, str]
+    """Path -> type, mode, owner and SHA-256: equal for two builds from the same input."""
+    sbom: Path | None
+    """Its packages as CycloneDX JSON."""
+
+    @property
+    def digest(self) -> str:
+        """One digest of all files."""
+        return hashlib.sha256(files_text(self.files).encode()).hexdigest()
+
+
+async def lists(cli: DockerCli, tag: str, sbom: Path | None) -> Lists:
+    """Look into an image. With `sbom` (a path without its ending) also write its packages, by debsbom
+    (https://github.com/siemens/debsbom), which reads dpkg's own records and knows source packages.
+
+    Raises EngineMissingError when debsbom is wanted and not installed.
+    """
+    program = _debsbom() if sbom else ""
+    container = (await cli.run(["docker", "create", tag, "lists"])).strip()
     try:
         with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
             await cli.run(["docker", "export", "--output", archive.name, container], deadline=300.0)
-            return await asyncio.to_thread(_inventory, archive.name)
+            files = await asyncio.to_thread(_files, archive.name)
+            if sbom is None:
+                return Lists(files, None)
+            sbom.parent.mkdir(parents=True, exist_ok=True)
+            # Nothing in it depends on when and where it was written.
+            created = (await cli.run(["docker", "image", "inspect", "-f", "{{.Created}}", tag])).strip()
+            argv = [program, "generate", "--root", archive.name, "--sbom-type", "cdx", "--out", str(sbom)]
+            argv += ["--distro-name", tag, "--timestamp", re.sub(r"\.\d+Z?$", "+00:00", created)]
+            argv += ["--cdx-serialnumber", str(uuid.uuid5(uuid.NAMESPACE_URL, tag))]
+            await cli.run(argv, deadline=300.0)
+            return Lists(files, sbom.with_name(f"{sbom.name}.cdx.json"))
     finally:
         await cli.run(["docker", "rm", "--force", container])
 
 
-def _inventory(archive: str) -> dict[str, str]:
+def files_text(files: Mapping[str, str]) -> str:
+    """The list of files as text, one a line."""
+    return "".join(f"{name}\t{what}\n" for name, what in files.items())
+
+
+def _files(archive: str) -> dict[str, str]:
     found: dict[str, str] = {}
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -75,60 +113,14 @@ def _inventory(archive: str) -> dict[str, str]:
                 continue
             content = member.linkname
             if member.isfile() and (handle := tar.extractfile(member)):
-                content = hashlib.file_digest(handle, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+                content = hashlib.sha256(handle.read()).hexdigest()
             found[member.name] = f"{member.type.decode()} {member.mode:o} {member.uid}:{member.gid} {content}"
     return dict(sorted(found.items()))
 
 
-async def sbom(cli: DockerCli, image: Image, folder: Path) -> Path:
-    """Write the packages of an image as CycloneDX JSON, with debsbom (https://github.com/siemens/debsbom), which reads
-    dpkg's own records and knows source packages. Raises EngineMissingError when it is not installed."""
-    program = _debsbom()
-    folder.mkdir(parents=True, exist_ok=True)
-    container = (await cli.run(["docker", "create", image.tag, "sbom"])).strip()
-    try:
-        with tempfile.TemporaryDirectory() as root:
-            for path in ("var/lib/dpkg", "var/lib/apt", "etc/apt", "etc/os-release", "usr/lib/os-release"):
-                target = Path(root, path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                await cli.run(["docker", "cp", "--quiet", f"{container}:/{path}", str(target)])
-            out = folder / image.name
-            await cli.run(
-                [
-                    program,
-                    "generate",
-                    "--root",
-                    root,
-                    "--sbom-type",
-                    "cdx",
-                    "--distro-name",
-                    image.tag,
-                    "--out",
-                    str(out),
-                ]
-            )
-            return out.with_suffix(".cdx.json")
-    finally:
-        await cli.run(["docker", "rm", "--force", container])
-
-
 def _debsbom() -> str:
-    import sys
-
     beside = Path(sys.executable).with_name("debsbom")
     program = str(beside) if beside.exists() else shutil.which("debsbom")
     if not program:
         raise EngineMissingError("debsbom is not installed", mend="pip install 'lampstand[docker]'")
     return program
-
-
-def write_inventory(path: Path, found: Mapping[str, str]) -> str:
-    """Write a list of files; returns its own digest, which stands for the image's content."""
-    text = "".join(f"{name}\t{what}\n" for name, what in found.items())
-    path.write_text(text)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sizes(inspect: str) -> int:
-    """Bytes of an image, from `docker image inspect`."""
-    return int(json.loads(inspect)[0]["Size"])

@@ -154,7 +154,7 @@ class DockerDeployment:
             name=self.project_name,
             site=site,
             tags={name: image.tag for name, image in found.items()},
-            release_tags={desired.release: found["web"].tag},
+            release_tags={**self.folder.tags(), desired.release: found["web"].tag},
             addresses=addresses,
             ports=published(site, ports),
             owner=self.folder.owner(),
@@ -202,6 +202,7 @@ class DockerDeployment:
                 Instance(RELEASE, "web", RELEASE, (process,), release=desired.release)
             )
         written = self.target.write_project(topology, project, everything)
+        self.folder.keep_tags(project.release_tags)
         self.folder.keep(project.addresses, ports)  # the text chose addresses of its own containers
         return written
 
@@ -277,14 +278,14 @@ class DockerDeployment:
         )
         out: dict[str, Any] = {"version": 1, "release": self.application.release, "built": made, "images": {}}
         for name, image in found.items():
-            size = builder.sizes(await self.cli.run(["docker", "image", "inspect", image.tag]))
-            out["images"][name] = {"tag": image.tag, "bytes": size}
+            size = await self.cli.run(["docker", "image", "inspect", "-f", "{{.Size}}", image.tag])
+            out["images"][name] = {"tag": image.tag, "bytes": int(size)}
             if lists:
                 progress.say(f"Listing {image.tag}")
                 folder = self.folder.root / "images"
-                files = await builder.inventory(self.cli, image.tag)
-                out["images"][name]["digest"] = builder.write_inventory(folder / f"{name}.files", files)
-                out["images"][name]["sbom"] = str(await builder.sbom(self.cli, image, folder))
+                listed = await builder.lists(self.cli, image.tag, folder / name)
+                (folder / f"{name}.files").write_text(builder.files_text(listed.files))
+                out["images"][name] |= {"digest": listed.digest, "sbom": str(listed.sbom)}
         if push:
             await builder.push(self.cli, found.values(), progress.say)
         return out

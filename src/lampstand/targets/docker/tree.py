@@ -72,6 +72,14 @@ class ProjectFolder:
         write_json(self.root / "addresses.json", addresses.kept)
         write_json(self.root / "ports.json", ports.kept)
 
+    def tags(self) -> dict[str, str]:
+        """Release -> tag of the image that holds it, of every release that was brought up here."""
+        return {k: str(v) for k, v in self.state.read_json(self.root / "tags.json").items()}
+
+    def keep_tags(self, tags: Mapping[str, str]) -> None:
+        """Write them."""
+        write_json(self.root / "tags.json", tags)
+
     def context(self, desired: Desired, addresses: Addresses, ports: Ports) -> Context:
         """What the tiers look at."""
         site = desired.site
