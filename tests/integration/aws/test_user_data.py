@@ -174,7 +174,11 @@ def test_a_machine_whose_release_step_fails_says_so_and_is_given_up(
     base: Path, image: Path, tmp_path: Path
 ) -> None:
     report = boot(
-        base, image, tmp_path, release={**RELEASE, "bin/migrate.php": "<?php fwrite(STDERR, 'no'); exit(3);"}, ask=[]
+        base,
+        image,
+        tmp_path,
+        release={**RELEASE, "bin/migrate.php": "<?php fwrite(STDERR, 'no'); exit(3);"},
+        ask=[],
     )
     assert report["verdict"].startswith("lampstand: FAILURE: Failed: the release step failed"), report["logs"]
     assert {c["Action"]: c.get("LifecycleActionResult") or c.get("Status") for c in report["calls"]} == {

@@ -13,7 +13,15 @@ from lampstand.targets.aws.viewer import templates
 
 LIMIT = 16_384
 """Bytes of user-data before they are encoded (EC2 user guide, "Run commands when you launch")."""
-PACKAGES: tuple[str, ...] = ("ca-certificates", "curl", "docker-cli", "docker.io", "iptables", "python3-boto3", "s3fs")
+PACKAGES: tuple[str, ...] = (
+    "ca-certificates",
+    "curl",
+    "docker-cli",
+    "docker.io",
+    "iptables",
+    "python3-boto3",
+    "s3fs",
+)
 AGENT = "https://s3.${{AWS::Region}}.amazonaws.com/amazon-ssm-${{AWS::Region}}/latest/debian_{processor}/amazon-ssm-agent.deb"
 SECRETS: Mapping[str, str] = {
     "database_app": "DatabaseSecret",
