@@ -394,6 +394,13 @@ def start(instance: Instance, origin: Origin) -> RunningEdge:
     return edge
 
 
+def panic(edge: RunningEdge) -> str:
+    """What varnishd remembers of its worker's last moments."""
+    return subprocess.run(
+        ["varnishadm", "-n", edge.workdir, "panic.show"], capture_output=True, text=True, check=False
+    ).stdout
+
+
 @contextlib.contextmanager
 def edges(
     site: Site,
@@ -415,9 +422,15 @@ def edges(
             release(root / "releases" / "r1")
         balancers = {f"balancer-{i}": o.port for i, o in enumerate(origins, 1)}
         # The visitors' entry last: nobody asks it before there are edges.
-        for instance in sorted(expand(context(site, root, balancers, ports)), key=lambda i: i.kind == "visitors"):
+        for instance in sorted(
+            expand(context(site, root, balancers, ports)), key=lambda i: i.kind == "visitors"
+        ):
             running[instance.name] = start(instance, origins[0])
         yield running
+        for edge in running.values():
+            if edge.instance.kind == "edge" and edge.process.poll() is None:
+                # Varnish starts its worker anew after an assertion failed, and would hide it.
+                assert edge.counter("MGT.child_panic") == 0, panic(edge)
     finally:
         for edge in running.values():
             edge.stop()

@@ -244,6 +244,7 @@ sub edge_own_paths {
         call edge_normalise;
         call edge_purge;
     }
+    unset req.http.X-Purge-Token;
     if (req.url ~ "^/\.lampstand(/|$)") {
         if (req.url == "/.lampstand/edge" && (req.method == "GET" || req.method == "HEAD")) {
             return (synth(10200, "OK"));
@@ -445,7 +446,7 @@ sub edge_hide {
 
 # Whatever the host: one site, one application.
 sub edge_purge {
-    if (req.http.X-Purge-Token != std.fileread("/srv/instances/edge-iad/etc/purge-token")) {
+    if ((!req.http.X-Purge-Token || req.http.X-Purge-Token != std.fileread("/srv/instances/edge-iad/etc/purge-token"))) {
         return (synth(403));
     }
     call edge_key;
@@ -499,8 +500,9 @@ sub edge_purge_pattern {
 # --- the answer: may it be kept, and for how long ----------------------------------------------------------------
 
 sub vcl_backend_response {
-    if (beresp.was_304 && beresp.http.x-edge-encoding) {
-        # What a 304 says of the encoding is not about the body that is kept (RFC 9111 section 3.2).
+    if (beresp.was_304 && beresp.http.x-edge-encoding ~ "^(?i)(?:identity|gzip|x-gzip)$") {
+        # What a 304 says of the encoding is not about the body that is kept, and this one is worked with (RFC 9111
+        # section 3.2 lets a cache leave such fields alone).
         set beresp.http.Content-Encoding = beresp.http.x-edge-encoding;
         if (beresp.http.Content-Encoding == "identity") {
             unset beresp.http.Content-Encoding;
@@ -515,6 +517,21 @@ sub vcl_backend_response {
     unset beresp.http.x-edge-status;
     unset beresp.http.x-edge-url;
     call edge_tags;
+    # Of one connection only (RFC 9110 section 7.6.1, RFC 9111 section 3.1), whatever Connection says.
+    unset beresp.http.Keep-Alive;
+    unset beresp.http.Proxy-Authenticate;
+    unset beresp.http.Proxy-Authentication-Info;
+    unset beresp.http.Proxy-Authorization;
+    unset beresp.http.Proxy-Connection;
+    unset beresp.http.TE;
+    unset beresp.http.Trailer;
+    unset beresp.http.Upgrade;
+    # Without 206 it says nothing (RFC 9110 section 14.4), but Varnish would refuse the answer.
+    unset beresp.http.x-edge-content-range;
+    if (beresp.http.Content-Range && beresp.status != 206 && beresp.status != 416) {
+        set beresp.http.x-edge-content-range = beresp.http.Content-Range;
+        unset beresp.http.Content-Range;
+    }
 
     if (bereq.method != "GET" && bereq.method != "HEAD" && bereq.method != "OPTIONS") {
         return (deliver);
@@ -753,7 +770,7 @@ sub edge_storable {
         (var.get("targeted") == "" && beresp.http.Cache-Control ~ {""[^"]*$"} && beresp.http.Cache-Control ~ "(?i)no-store|private") ||
         beresp.http.Set-Cookie ||
         beresp.http.Vary ~ "(?:^|,)\s*\*\s*(?:,|$)" ||
-        beresp.http.Content-Range || beresp.status == 206 || beresp.status < 200 || beresp.status == 304 ||
+        beresp.status == 206 || beresp.status < 200 || beresp.status == 304 ||
         (var.get("credentials") ~ "cookie" && beresp.http.x-edge-shared !~ "cookie") ||
         (var.get("credentials") ~ "authorization" && beresp.http.x-edge-shared !~ "authorization") ||
         beresp.ttl <= 0s) {
@@ -847,6 +864,10 @@ sub vcl_deliver {
     } else {
         set resp.http.Cache-Status = req.http.x-edge-served;
     }
+    if (resp.http.x-edge-content-range && !req.http.Range) {
+        set resp.http.Content-Range = resp.http.x-edge-content-range;
+    }
+    unset resp.http.x-edge-content-range;
     call site_rule_delivered;
     set resp.http.X-Request-Id = req.http.X-Request-Id;
     set resp.http.Via = "1.1 " + server.identity;

@@ -19,7 +19,8 @@ def kept(
 ) -> str:
     """A page that is in the cache."""
     path = edge.page(Answer(headers=[("Cache-Control", directives), *headers], body=body))
-    edge.ask(path)
+    first = edge.ask(path)
+    assert (first.status, first.answer, first.cache) == (200, 1, "miss"), first
     return path
 
 
@@ -159,6 +160,33 @@ def test_7_6_1_hop_by_hop_fields_are_not_kept(edge: RunningEdge) -> None:
         None,
         None,
     ]
+
+
+ONE_CONNECTION = [
+    "Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Authorization", "Proxy-Connection", "TE",
+    "Upgrade",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_CONNECTION)
+def test_rfc9111_3_1_fields_of_one_connection_are_not_kept(edge: RunningEdge, name: str) -> None:
+    path = kept(edge, (name, "value"))
+    reply = edge.ask(path)
+    assert (reply.cache, reply.header(name)) == ("hit", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Range", "nonsense"),
+        ("Content-Range", "bytes 0-1/5"),
+        ("Content-Encoding", "unknown"),
+        ("Set-Cookie2", "a=b"),
+    ],
+)
+def test_rfc9111_3_1_fields_without_a_meaning_here_are_kept(edge: RunningEdge, name: str, value: str) -> None:
+    reply = edge.ask(kept(edge, (name, value)))
+    assert (reply.cache, reply.status, reply.header(name), reply.body) == ("hit", 200, value, BODY)
 
 
 def test_7_6_1_hop_by_hop_fields_of_requests_stay_here(edge: RunningEdge) -> None:
