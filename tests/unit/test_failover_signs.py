@@ -224,6 +224,19 @@ CASES: dict[str, tuple[View, list[str]]] = {
         view(seen(2, REFUSED, State.STOPPED, ill=20.0), seen(1, replace(PRIMARY, semi_sync_clients=1))),
         ["replica-down database-2", "voter-gone database-2"],
     ),
+    "its replicas cannot reach it": (
+        view(
+            seen(1, replace(PRIMARY, semi_sync_clients=0, write_failure="blocked", write_error="timed out")),
+            seen(2, lost(REPLICA), ill=8.0),
+            seen(3, lost(REPLICA), ill=8.0),
+        ),
+        [
+            "primary-cut-off database-1",
+            "replica-lost database-2",
+            "replica-lost database-3",
+            "too-few-acknowledge database-1",
+        ],
+    ),
     "nobody acknowledges": (
         view(
             seen(1, replace(PRIMARY, semi_sync_clients=0, write_failure="blocked", write_error="timed out"))

@@ -156,6 +156,8 @@ DATABASE_PROBLEMS: tuple[Problem, ...] = (
             20, signs.primary_lost("lost", "nobody reaches the primary {}"), _elect, group=KIND),
     Problem("database-primary-behind", "The primary came back without its newest data.",
             21, signs.primary_behind, _elect, group=KIND),
+    Problem("database-primary-cut-off", "No replica reaches the primary: none of its writes completes.",
+            21, signs.primary_cut_off, _elect, group=KIND),
     Problem("database-promotion-refused",
             "The primary is down, and a server that may hold acknowledged writes is missing: nobody is promoted.",
             22, signs.promotion_refused, _revive,

@@ -117,6 +117,25 @@ def primary_behind(view: View) -> list[Finding]:
     return [_finding("database-primary-behind", group.primary, text)]
 
 
+def primary_cut_off(view: View) -> list[Finding]:
+    """Its replicas cannot reach it and can be reached themselves: none of its writes completes. With one replica
+    nothing is gained by a change, because that one would have nobody to acknowledge its writes either."""
+    group = _healthy_primary(view)
+    if group is None or group.primary is None or len(group.voters) < 2:
+        return []
+    connecting = [
+        n
+        for n in group.voters
+        if group.answers(n)
+        and group.facts(n).io_running in ("Connecting", "Preparing")
+        and ill_for(view, n) > 2 * PATIENCE
+    ]
+    if len(connecting) < len(group.voters) or group.facts(group.primary.name).semi_sync_clients:
+        return []
+    text = f"no replica reaches {group.primary.name}; its writes wait"
+    return [_finding("database-primary-cut-off", group.primary, text)]
+
+
 def primary_read_only(view: View) -> list[Finding]:
     group = _group(view)
     if group is None or group.primary is None or not group.answers(group.primary.name):

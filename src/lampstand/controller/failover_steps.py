@@ -50,7 +50,7 @@ async def on(hands: Hands, instance: Instance, work: Callable[[Link], T], second
         for link in opened:
             close_quietly(link)
         raise
-    except (pymysql.err.Error, OSError, ValueError) as error:
+    except (pymysql.err.Error, OSError, ValueError, replication.RelayLogError) as error:
         raise LampstandError(one_line(error), instance.name) from error
 
 
@@ -301,7 +301,12 @@ async def follow(hands: Hands, replica: Instance, seconds: float) -> None:
     password = hands.secret(accounts.SECRET_OF[accounts.REPLICATION])
 
     def settle(link: Link) -> str:
-        received = replication.received(link, seconds)
+        try:
+            received = replication.received(link, seconds)
+        except replication.RelayLogError:
+            # The primary answers, and has all of it: nothing is lost with the relay log.
+            replication.discard_relay_log(link)
+            received = replication.position(link)
         if not replication.drain(link, received, seconds):
             raise ValueError("it still applies what it had received")
         return str(received or "")

@@ -15,7 +15,8 @@ import pytest
 
 from lampstand.controller.failover import promote_steps, switchover_steps
 from lampstand.errors import LampstandError, UsageError
-from lampstand.tiers.database.tier import KIND
+from lampstand.tiers.database import accounts, replication
+from lampstand.tiers.database.tier import KIND, data_path
 from tests.integration.local.database_cluster import BrokenOffError, Cluster, Ledger
 
 pytestmark = pytest.mark.integration
@@ -228,6 +229,177 @@ def test_a_replica_that_is_down_for_longer_is_no_voter(play: Callable[..., None]
             await fail_over(cluster)
             cluster.unstartable.clear()
             await cluster.settle()
+        ledger.check()
+
+    play(scenario)
+
+
+# -- what Vitess found in its own failover (S4–S13) --------------------------------------------------------------------
+def test_primary_cut_off_from_its_replicas(play: Callable[..., None]) -> None:
+    """[V S4] The controller reaches everybody, the replicas do not reach the primary: another one takes over."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            with cluster.connect(cluster.primary) as link, link.cursor() as cursor:
+                cursor.execute("SET SESSION sql_log_bin = OFF")
+                cursor.execute("ALTER USER lampstand_replication@'%' ACCOUNT LOCK")
+                replication.close_sessions(link, accounts.REPLICATION)
+            await fail_over(cluster, 40)
+            await cluster.settle(40)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_primary_killed_while_the_only_one_that_acknowledged_is_frozen(play: Callable[..., None]) -> None:
+    """[V S5] What is left lacks acknowledged writes: nobody is promoted before the others are asked."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            acker, behind = cluster.replicas
+            cluster.sql(behind, "STOP SLAVE IO_THREAD")
+            await asyncio.sleep(0.5)
+            cluster.signal(acker, signal.SIGSTOP)
+            cluster.kill(cluster.primary)
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_controller_alone_cannot_reach_the_primary(play: Callable[..., None]) -> None:
+    """[V S6] Nothing happens: visitors can."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            primary = cluster.primary
+            with cluster.connect(primary) as link, link.cursor() as cursor:
+                cursor.execute("SET SESSION sql_log_bin = OFF")
+                cursor.execute("ALTER USER lampstand_check@'%' ACCOUNT LOCK")
+                replication.close_sessions(link, accounts.CHECK)
+            until, found = time.monotonic() + 5, await cluster.cycle()
+            while time.monotonic() < until:
+                found = await cluster.cycle()
+                assert cluster.primary == primary
+            assert "database-primary-unreachable" in {f.code for f in found}
+            cluster.sql(
+                primary, "SET STATEMENT sql_log_bin = OFF FOR ALTER USER lampstand_check@'%' ACCOUNT UNLOCK"
+            )
+            await cluster.settle()
+            assert ledger.longest_pause(until - 5) < 2
+        ledger.check()
+
+    play(scenario)
+
+
+def test_new_primary_killed_at_once(play: Callable[..., None]) -> None:
+    """[V S7, S7b] The second one dies before anybody follows it; what only it had is not given up."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            first = cluster.primary
+            cluster.kill(first)
+            with pytest.raises(BrokenOffError):
+                await cluster.break_off(5)  # promoted, nobody follows
+            assert cluster.primary != first
+            cluster.kill(cluster.primary)
+            cluster.forget_everything_but_memory()
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_relay_log_of_a_restarted_replica_counts(play: Callable[..., None], end: signal.Signals) -> None:
+    """[V S11, S11k] One replica alone acknowledges, with its relay log; it is restarted, and the primary dies."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            acker, behind = cluster.replicas
+            cluster.sql(behind, "STOP SLAVE IO_THREAD")
+            cluster.sql(acker, "STOP SLAVE SQL_THREAD")
+            await asyncio.sleep(0.5)
+            cluster.unstartable.add(cluster.primary)
+            cluster.signal(acker, end)
+            cluster.processes[acker].wait()
+            cluster.kill(cluster.primary)
+            await fail_over(cluster, 30)
+            assert cluster.primary == acker
+            cluster.unstartable.clear()
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_relay_log_of_a_mended_replica_counts(play: Callable[..., None]) -> None:
+    """[V S11b, S11c] The controller mends such a replica; what it had received is applied, not thrown away."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            acker, behind = cluster.replicas
+            cluster.sql(behind, "STOP SLAVE IO_THREAD")
+            cluster.sql(acker, "STOP SLAVE SQL_THREAD")
+            await asyncio.sleep(0.5)
+            cluster.sql(acker, "SET GLOBAL rpl_semi_sync_slave_enabled = OFF")
+            cluster.sql(acker, "STOP SLAVE IO_THREAD")
+            await cluster.cycle()
+            await cluster.cycle()
+            cluster.kill(cluster.primary)
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_replica_restarted_during_a_promotion_does_not_acknowledge_the_ghost(
+    play: Callable[..., None],
+) -> None:
+    """[V S12] After everybody is silent, a replica restarts; it must not connect to the old primary by itself."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.3)
+            ghost = cluster.primary
+            cluster.unfenceable.add(ghost)
+            cluster.signal(ghost, signal.SIGSTOP)
+            with pytest.raises(BrokenOffError):
+                await cluster.break_off(2)
+            cluster.kill(cluster.replicas[0])
+            cluster.launch(cluster.topology.by_name[cluster.replicas[0]])
+            cluster.await_start(cluster.replicas[0])
+            cluster.signal(ghost, signal.SIGCONT)
+            await asyncio.sleep(0.5)
+            assert cluster.sql(ghost, "SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'")[0][1] == "0"
+            cluster.unfenceable.clear()
+            cluster.forget_everything_but_memory()
+            await cluster.settle(60)
+        ledger.check()
+
+    play(scenario)
+
+
+def test_torn_relay_log(play: Callable[..., None]) -> None:
+    """[V S13] A power cut left half an event: the replica asks the primary again, which has all of it."""
+
+    async def scenario(cluster: Cluster) -> None:
+        with Ledger(cluster) as ledger:
+            await asyncio.sleep(0.2)
+            torn = cluster.replicas[0]
+            cluster.sql(torn, "STOP SLAVE SQL_THREAD")
+            await asyncio.sleep(0.5)
+            cluster.kill(torn)
+            logs = sorted(Path(data_path(cluster.topology.by_name[torn])).glob("relay.0*"))
+            largest = max(logs, key=lambda f: f.stat().st_size)
+            with largest.open("r+b") as log:
+                log.truncate(largest.stat().st_size - 57)
+            await cluster.settle(60)
         ledger.check()
 
     play(scenario)

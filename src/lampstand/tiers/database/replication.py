@@ -56,6 +56,10 @@ def position(link: Link) -> Gtid | None:
 
 
 # -- receiving and applying ------------------------------------------------------------------------------------------
+class RelayLogError(Exception):
+    """What a server has received cannot be read or applied: torn by a power cut, or with a gap."""
+
+
 class Received(NamedTuple):
     """How far a server that receives nothing any more has come."""
 
@@ -113,7 +117,8 @@ def drain_after_restart(link: Link, seconds: float) -> None:
     With GTIDs, START SLAVE throws the relay log away and asks the primary again (even START SLAVE SQL_THREAD does), and
     the position in relay-log.info is far behind, because it is not kept up to date: what was acknowledged from here may
     exist nowhere else. So find the first transaction that is not committed yet, and apply from there by file position.
-    Raises OperationalError when it cannot be done within `seconds`; then the relay log is as it was.
+    Raises OperationalError when it cannot be done within `seconds`; what is not applied then is still there. Raises
+    RelayLogError when it can never be done.
     """
     if not replica_status(link):
         return
@@ -129,8 +134,13 @@ def drain_after_restart(link: Link, seconds: float) -> None:
         execute(link, "SET GLOBAL slave_parallel_threads = 0")
         execute(link, "START SLAVE SQL_THREAD")
         _until_idle(link, time.monotonic() + seconds)
-        execute(link, "STOP SLAVE")
-    execute(link, "CHANGE MASTER TO MASTER_USE_GTID=slave_pos")  # and the relay log is gone, applied
+    discard_relay_log(link)  # it is applied, and the next start is by GTID again
+
+
+def discard_relay_log(link: Link) -> None:
+    """Throw away what it has received and not applied; it asks for it again when it follows."""
+    execute(link, "STOP SLAVE")
+    execute(link, "CHANGE MASTER TO MASTER_USE_GTID=slave_pos")
 
 
 def _first_unapplied(link: Link, applied: int) -> tuple[str, int] | None:
@@ -138,7 +148,7 @@ def _first_unapplied(link: Link, applied: int) -> tuple[str, int] | None:
     for file, offset, gtid in _relay_gtids(link):
         if gtid.domain == 0 and gtid.sequence > applied:
             if previous is not None and previous < applied:
-                raise pymysql.err.OperationalError(0, f"its relay log has a gap before {gtid}")
+                raise RelayLogError(f"its relay log has a gap before {gtid}")
             return file, offset
         previous = gtid.sequence
     return None
@@ -182,7 +192,9 @@ def _until_idle(link: Link, deadline: float) -> None:
     while True:
         status = replica_status(link)
         if status["Slave_SQL_Running"] != "Yes":
-            raise pymysql.err.OperationalError(0, f"it cannot apply: {status['Last_SQL_Error'] or 'stopped'}")
+            raise RelayLogError(
+                f"it cannot apply what it had received: {status['Last_SQL_Error'] or 'stopped'}"
+            )
         if "has read all relay log" in (status["Slave_SQL_Running_State"] or ""):
             return
         if time.monotonic() > deadline:

@@ -23,6 +23,14 @@ _SOCKET_LIMIT = 107
 RESERVED_CONNECTIONS = 24
 """Connections beyond the application's: replicas, probes, recoveries, backups, the operator."""
 
+_OURS = (
+    "bind_address", "binlog_do_db", "binlog_format", "binlog_ignore_db", "binlog_row", "datadir", "gtid_", "init_file",
+    "init_rpl_role", "innodb_doublewrite", "innodb_flush_log_at", "innodb_flush_method", "log_bin", "log_slave_updates",
+    "pid_file", "port", "read_only", "relay_log", "replicate_", "rpl_semi_sync_", "server_id", "skip_",
+    "slave_net_timeout", "slave_skip_errors", "socket", "sync_binlog", "tmpdir",
+)  # fmt: skip
+"""Beginnings of the settings that a site file may not have: they keep acknowledged writes safe, or are the target's."""
+
 add_filter("database", "sql", lambda text: f"'{escape_string(text)}'")
 add_filter("database", "sh", shlex.quote)
 
@@ -39,8 +47,16 @@ def buffer_pool(memory: int) -> int:
 def expand(context: Context) -> tuple[Instance, ...]:
     """Every database server of the site. Pure.
 
-    Raises LampstandError when the path of a server's unix socket would be longer than the kernel allows.
+    Raises LampstandError when the path of a server's unix socket would be longer than the kernel allows, and for a
+    setting of the site file that is not the user's to set.
     """
+    for key in context.site.database.settings:
+        if key.replace("-", "_").removeprefix("loose_").startswith(_OURS):
+            raise LampstandError(
+                f"`{key}` is set by Lampstand: acknowledged writes or addresses depend on it",
+                f"database.settings.{key}",
+                "remove it from the site file",
+            )
     return tuple(_server(context, index) for index in range(1, context.site.database.replicas + 2))
 
 
