@@ -15,8 +15,10 @@ from lampstand.tiers.edge.probe import Kept, parse_figures, parse_look
             Kept("edge-fra", "hit", 200, 19, 281, "edge-fra; hit; ttl=281"),
         ),
         (
-            ("HTTP/1.1 404 Not Found\r\nAge: 9\r\nX-Cache: stale edge-fra\r\n"
-            "Cache-Status: a; hit; ttl=1, edge-fra; hit; ttl=-4\r\n\r\n"),
+            (
+                "HTTP/1.1 404 Not Found\r\nAge: 9\r\nX-Cache: stale edge-fra\r\n"
+                "Cache-Status: a; hit; ttl=1, edge-fra; hit; ttl=-4\r\n\r\n"
+            ),
             Kept("edge-fra", "stale", 404, 9, -4, "a; hit; ttl=1, edge-fra; hit; ttl=-4"),
         ),
         ("HTTP/1.1 504 Gateway Timeout\r\nCache-Control: no-store\r\n\r\n", Kept("edge-fra", "absent")),
