@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lampstand.engines import BOOKWORM
 from lampstand.site import Site
 from lampstand.site.cdn import glob_regex
 from lampstand.targets.aws.application import BOOT_SECONDS
 from lampstand.targets.aws.machine_names import SECRET, VALUE
 from lampstand.targets.aws.scope import CACHE_PORT, DATABASE_PORT, HTTP_PORT, Scope
 from lampstand.targets.aws.viewer import PROTO_HEADER, templates
+from lampstand.targets.docker.images import engines_of
+from lampstand.targets.docker.placement import RELEASES, UPLOADS
 from lampstand.tiers.balancer import live
 from lampstand.tiers.balancer.quoting import quoted
 from lampstand.tiers.balancer.tier import ROUTES
@@ -62,10 +63,10 @@ class MachinePlacement:
 
     def release(self, release: str) -> str:
         """Where the image has the release."""
-        return f"/srv/lampstand/releases/{release}"
+        return f"{RELEASES}/{release}"
 
     def uploads(self) -> str:
-        return f"{BASE}/uploads"
+        return UPLOADS
 
     def public_url(self) -> str:
         return VALUE % "url"
@@ -87,7 +88,9 @@ def machine_context(site: Site, release: str) -> Context:
     """What the tiers render a machine from."""
     secrets = {name: SECRET % name for name in SECRETS}
     secrets |= {f"env.{name}": SECRET % f"env.{name}" for name in site.app.secrets}
-    return Context(machine_site(site), MachinePlacement(), BOOKWORM, secrets, release)
+    return Context(
+        machine_site(site), MachinePlacement(), engines_of(site.targets.docker.base), secrets, release
+    )
 
 
 def bundle(scope: Scope, release: str, images: Mapping[str, str]) -> str:
@@ -106,7 +109,13 @@ def bundle(scope: Scope, release: str, images: Mapping[str, str]) -> str:
             "instances": [_instance(_own_name(i), images) for i in workers],
             "health": None,
         }
-    document = {"version": 1, "release": release, "machines": machines, "step": _step(context, images)}
+    document = {
+        "version": 1,
+        "release": release,
+        "files": {"image": images["web"], "path": f"{RELEASES}/{release}"},
+        "machines": machines,
+        "step": _step(context, images),
+    }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -228,7 +237,7 @@ def _gateway(scope: Scope, topology: Topology) -> Instance:
         .get_template("gateway.conf.j2")
         .render(
             site=scope.site.site,
-            module=BOOKWORM.nginx_stream.path,
+            module=engines_of(scope.site.targets.docker.base).nginx_stream.path,
             run=place.folder("gateway-1", "run"),
             log=place.folder("gateway-1", "log"),
             ports=ports,
@@ -246,14 +255,17 @@ def _instance(instance: Instance, images: Mapping[str, str]) -> dict[str, Any]:
         "account": instance.account,
         "files": [[f.path, f.content, f.mode] for f in files],
         "folders": list(instance.folders),
-        "processes": [_process(p, images[IMAGES[instance.kind]]) for p in instance.processes],
+        "processes": [_process(p, instance.kind, images) for p in instance.processes],
     }
 
 
-def _process(process: Process, image: str) -> dict[str, Any]:
+def _process(process: Process, kind: str, images: Mapping[str, str]) -> dict[str, Any]:
+    # nginx serves static files of the release, which only the other image has; the machine copies them out of it.
+    own = (f"{BASE}/releases:{RELEASES}:ro",) if kind == "balancer" else ()
     return {
         "name": process.name,
-        "image": image,
+        "image": images[IMAGES[kind]],
+        "volumes": [f"{BASE}/uploads:{UPLOADS}:rslave", *own],
         "argv": list(process.argv),
         "account": process.account,
         "env": [list(pair) for pair in process.env],
@@ -275,7 +287,7 @@ def _step(context: Context, images: Mapping[str, str]) -> dict[str, Any] | None:
         tuple(application_environment(context, "web-1").items()),
         context.placement.release(context.release),
     )
-    return {**_process(process, images["web"]), "timeout": app.release_timeout}
+    return {**_process(process, "web", images), "timeout": app.release_timeout}
 
 
 def _health(site: Site) -> dict[str, Any]:

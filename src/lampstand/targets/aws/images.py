@@ -4,13 +4,22 @@ Two images a release: `balancer` (nginx) and `web` (web server and application).
 under the tags `RELEASE-balancer` and `RELEASE-web`, which never change, and machines take them by digest.
 """
 
+import asyncio
 import base64
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from lampstand.errors import EngineMissingError, LampstandError
+from lampstand.errors import EngineMissingError, LampstandError, UnavailableError
+from lampstand.site import Site
 from lampstand.targets.aws.cloud import Cloud, error_code, explained
+from lampstand.targets.docker.builder import build
+from lampstand.targets.docker.engine import DockerCli
+from lampstand.targets.docker.images import code_digest, images, pinned_requirements, read_application
 
 NAMES = ("balancer", "web")
 PUSH_SECONDS = 1800
@@ -22,6 +31,33 @@ class ImageBuilder(Protocol):
     def build(self, release: str, platform: str) -> Mapping[str, str]:
         """`balancer` and `web` -> name of the image in the local engine. Raises LampstandError."""
         ...
+
+
+@dataclass(frozen=True)
+class DockerImages:
+    """The Docker target's images: the same Dockerfiles, the same release."""
+
+    site: Site
+    project: Path
+
+    def build(self, release: str, platform: str) -> Mapping[str, str]:
+        """Build what is missing. Raises UnavailableError when this engine builds for another processor."""
+        here = f"linux/{docker('version', '--format', '{{.Server.Arch}}').strip()}"
+        if here != platform:
+            raise UnavailableError(
+                f"the machines want images for {platform}, and this Docker builds for {here}",
+                mend="choose another `targets.aws.instance_type`, or deploy from a machine with that processor",
+            )
+        application = read_application(self.site, self.project)
+        if application.release != release:
+            raise LampstandError("the project's files changed while they were deployed", str(self.project))
+        every = images(self.site, application, code_digest(), pinned_requirements(), ("balancer",))
+        wanted = [every[name] for name in NAMES]
+        with TemporaryDirectory(prefix="lampstand-") as folder, ThreadPoolExecutor(1) as pool:
+            cli = DockerCli(self.site.site, Path(folder))
+            # In a thread of its own, because the verbs run in a loop already.
+            pool.submit(asyncio.run, build(cli, wanted, self.project, Path(folder), lambda _: None)).result()
+        return {name: every[name].tag for name in NAMES}
 
 
 def repository(cloud: Cloud, name: str) -> str:

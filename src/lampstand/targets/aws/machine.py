@@ -130,6 +130,20 @@ def pull(images: set[str]) -> None:
         run("docker", "pull", "--quiet", image)
 
 
+def copy_release(files: dict[str, str]) -> None:
+    """The release's files for nginx, out of the image that has them."""
+    target = BASE / "releases" / pathlib.PurePath(files["path"]).name
+    if target.exists():
+        return
+    part = target.with_suffix(".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    run("rm", "-rf", str(part))
+    made = run("docker", "create", files["image"], "nothing").strip()
+    run("docker", "cp", f"{made}:{files['path']}", str(part))
+    run("docker", "rm", made)
+    part.rename(target)
+
+
 def prepare(instance: dict[str, Any], values: dict[str, str]) -> None:
     """Folders and files of an instance; those with passwords lie on a file system in memory."""
     home = BASE / "instances" / instance["name"]
@@ -156,9 +170,20 @@ def container(
     machine."""
     argv = [filled(a, values) for a in process["argv"]]
     home = str(BASE / "instances" / instance)
-    command = ["docker", "run", "--name", name, "--network", "host", "--read-only", "--tmpfs", "/tmp"]
+    command = [
+        "docker",
+        "run",
+        "--name",
+        name,
+        "--init",
+        "--network",
+        "host",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+    ]
     command += ["--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--user", process["account"]]
-    command += ["--volume", f"{home}:{home}", "--volume", f"{BASE}/uploads:{BASE}/uploads:rslave"]
+    command += [part for volume in (f"{home}:{home}", *process["volumes"]) for part in ("--volume", volume)]
     command += ["--workdir", process["cwd"] or "/", "--stop-signal", process["stop_signal"]]
     command += ["--stop-timeout", str(process["stop_seconds"]), *options]
     environment = {k: filled(v, values) for k, v in process["env"]}
@@ -319,6 +344,7 @@ def bring_up(identity: dict[str, str]) -> None:
     shield_credentials()
     mount_uploads()
     pull({p["image"] for i in machine["instances"] for p in i["processes"]})
+    copy_release(bundle["files"])
     for instance in machine["instances"]:
         prepare(instance, values)
         # The release step speaks to the database through the gateway.

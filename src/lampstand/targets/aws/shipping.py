@@ -4,29 +4,27 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lampstand.engines import BOOKWORM
-from lampstand.errors import LampstandError, UnavailableError, UsageError
-from lampstand.releases.package import read_sources, release_id
+from lampstand.errors import LampstandError, UsageError
+from lampstand.releases.package import read_sources
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.aws import images
 from lampstand.targets.aws.behaviours import paths
 from lampstand.targets.aws.bundle import bundle
 from lampstand.targets.aws.cloud import Cloud, explained
-from lampstand.targets.aws.images import ImageBuilder
+from lampstand.targets.aws.images import DockerImages, ImageBuilder
 from lampstand.targets.aws.roll import Group, Roller
 from lampstand.targets.aws.scope import Scope
 from lampstand.targets.aws.userdata import GROUPS
 from lampstand.targets.base import Progress
-from lampstand.tiers.web.build import recipe
+from lampstand.targets.docker.images import read_application
 
 
 def project_release(scope: Scope, project: Path) -> str:
     """Id of the release that the project's files make. Raises LampstandError for a file that cannot be read."""
-    return release_id(read_sources(project, scope.site.app.uploads), recipe(scope.site, BOOKWORM))
+    return read_application(scope.site, project).release
 
 
 @dataclass
@@ -56,11 +54,7 @@ class Shipping:
 
     def builder(self) -> ImageBuilder:
         """The Docker target's builder of images."""
-        try:
-            module = import_module("lampstand.targets.docker.images")
-        except ImportError:
-            raise UnavailableError("images cannot be built: this Lampstand has no Docker target") from None
-        return module.image_builder(self.scope.site, self.project, self.environment)  # type: ignore[no-any-return]
+        return DockerImages(self.scope.site, self.project)
 
     def release(self) -> str:
         """Id of the release that the project's files make."""
