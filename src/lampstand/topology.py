@@ -219,6 +219,8 @@ class Context:
     """Instance name -> release id, while a roll is under way."""
     surge: int = 0
     """Web servers above `web.servers`, while a roll is under way."""
+    assets: str = ""
+    """Absolute path of the folder with the static files of releases that served before; empty where there is none."""
 
     def endpoint(
         self, instance: str, port: str, protocol: Literal["http", "https", "mysql", "redis", "tcp"]

@@ -118,14 +118,39 @@ def test_the_text_depends_on_nothing_but_who_gets_what() -> None:
     assert text(first) == text(later) == text(other_reason)
 
 
-def test_all_balancers_get_the_same_and_maintenance_is_left_alone() -> None:
+def test_all_balancers_get_the_same() -> None:
     found = view(seen(1))
     second = replace(BALANCER, name="balancer-2")
     both = replace(found, topology=Topology("shop", (BALANCER, second, web(1))))
     files = routes(both)
     assert files["balancer-1"] == files["balancer-2"]
-    assert [f.path.rsplit("/", 1)[1] for f in files["balancer-1"]] == ["routes.conf", "releases.conf"]
-    assert files["balancer-1"][1].content == LIVE[1].content
+    assert [f.path.rsplit("/", 1)[1] for f in files["balancer-1"]] == [
+        "routes.conf",
+        "releases.conf",
+        "maintenance.conf",
+    ]
+    assert [f.content for f in files["balancer-1"]][1:] == [LIVE[1].content, LIVE[2].content]
+
+
+def test_maintenance_has_its_page_before_it_is_on() -> None:
+    facts = {"retry_after": "300", "allow": "192.0.2.0/24 ::1/128", "page": "<p>soon</p>"}
+    files = routes(view(seen(1), memory=Memory(intents={"maintenance": facts})))["balancer-1"]
+    assert [f.path.rsplit("/", 1)[1] for f in files][2:] == ["maintenance.html", "maintenance.conf"]
+    assert files[2].content == "<p>soon</p>"
+    assert files[3].content == live.maintenance(300, ["192.0.2.0/24", "::1/128"])
+
+
+def test_nobody_is_spared_while_a_server_is_missing() -> None:
+    held = Memory(held={"web-1": "roll"})
+    assert weights(view(seen(1), seen(2), seen(3, age=0.0), memory=held)) == {"web-2": 10, "web-3": 10}
+
+
+def test_a_release_that_is_taken_back_gets_nobody_unless_it_is_alone() -> None:
+    memory = Memory(intents={"canary": {"release": "r2", "percent": "0"}})
+    found = view(seen(1), seen(2), memory=memory, releases={2: "r2"})
+    assert list(weights(found)) == ["web-1"]
+    assert "r2" not in text(found)
+    assert list(weights(view(seen(1, Health.BAD), seen(2), memory=memory, releases={2: "r2"}))) == ["web-2"]
 
 
 def test_a_canary_has_its_own_upstreams() -> None:

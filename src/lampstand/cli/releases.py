@@ -102,7 +102,8 @@ def _sentence(receipt: Any) -> str:  # noqa: ANN401 - a document
         if receipt["requests"]
         else ""
     )
-    return f"{receipt['serves']} serves, after {receipt['duration_seconds']:.1f} s{measured}. Deploy {receipt['number']}."
+    took = f"{receipt['duration_seconds']:.1f} s"
+    return f"{receipt['serves']} serves, after {took}{measured}. Deploy {receipt['number']}."
 
 
 @verb
@@ -139,8 +140,9 @@ def show(
 
 
 def _receipt_text(receipt: Any) -> str:  # noqa: ANN401 - a document
+    over = receipt["previous"] or "nothing"
     lines = [
-        f"deploy {receipt['number']}: {receipt['verb']} of {receipt['release']} over {receipt['previous'] or 'nothing'}",
+        f"deploy {receipt['number']}: {receipt['verb']} of {receipt['release']} over {over}",
         f"outcome     {receipt['outcome']}" + (f": {receipt['reason']}" if receipt["reason"] else ""),
         f"serves      {receipt['serves'] or '(see `lampstand status`)'}",
         f"took        {receipt['duration_seconds']:.1f} s"
@@ -151,8 +153,9 @@ def _receipt_text(receipt: Any) -> str:  # noqa: ANN401 - a document
         for phase, figures in table.items():
             if figures["requests"]:
                 lines.append(
-                    f"{title:11} {phase:7} {figures['requests']:7.0f} requests, {figures['failed_requests']:.0f} failed, "
-                    f"p50 {1000 * figures['p50_seconds']:.1f} ms, p99 {1000 * figures['p99_seconds']:.1f} ms"
+                    f"{title:11} {phase:7} {figures['requests']:7.0f} requests, "
+                    f"{figures['failed_requests']:.0f} failed, p50 {1000 * figures['p50_seconds']:.1f} ms, "
+                    f"p99 {1000 * figures['p99_seconds']:.1f} ms"
                 )
     lines += [f"note        {note}" for note in receipt["notes"]]
     lines += [f"failed      {failure}" for failure in receipt["failures"]]

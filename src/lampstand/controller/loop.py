@@ -146,8 +146,8 @@ class Controller:
                 )  # what was heard of the processes before says nothing now
 
     def _forget_commands(self) -> None:
-        """What a command that was killed asked for, and nobody will take back: the servers it held get requests again as
-        soon as they are well, and its canary gets nobody, because nobody compares any more."""
+        """What a command that was killed asked for, and nobody will take back: the servers it held get requests again
+        as soon as they are well, and its canary gets nobody, because nobody compares any more."""
         held = {n: why for n, why in self.memory.held.items() if why not in OF_COMMANDS}
         canary = self.memory.intents.get(CANARY)
         stale = canary is not None and canary["percent"] != "0"
@@ -245,8 +245,14 @@ class Controller:
         return ""
 
     # -- supervision (only where nothing else restarts the dead) -------------------------------------------------------
-    async def _supervise(self, view: View) -> None:
-        if not self.runtime.supervises or not self.runtime.may_supervise():
+    async def supervise_now(self) -> None:
+        """Start what is dead, for a command that holds the lock and has nothing under way itself."""
+        async with self._cycling:
+            self._seen = self.runtime.observe()
+            await self._supervise(self.view, lent=True)
+
+    async def _supervise(self, view: View, *, lent: bool = False) -> None:
+        if not self.runtime.supervises or not (lent or self.runtime.may_supervise()):
             return
         for instance in self._supervision.due(view, self._fenced, set(self._recoveries), time.monotonic()):
             self.event("process-ended", instance.name, "restart", "begin")

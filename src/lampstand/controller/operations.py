@@ -26,6 +26,10 @@ def operations(controller: "Controller") -> "dict[str, Operation]":
         await controller.cycle_now()
         return {"sentence": controller.sentence}
 
+    async def supervise(_: dict[str, Any]) -> dict[str, Any]:
+        await controller.supervise_now()
+        return {"sentence": controller.sentence}
+
     async def hold(arguments: dict[str, Any]) -> dict[str, Any]:
         name = str(arguments["instance"])
         controller.remember(held={**controller.memory.held, name: str(arguments.get("reason", "operator"))})
@@ -67,6 +71,7 @@ def operations(controller: "Controller") -> "dict[str, Operation]":
     return {
         "wake": wake,
         "look": look,
+        "supervise": supervise,
         "hold": hold,
         "release": release,
         "intend": intend,

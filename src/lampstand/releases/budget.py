@@ -85,7 +85,10 @@ def times_breach(new: Tally, old: Tally, budget: float) -> str:
     mine, theirs = new.percentile(0.99), old.percentile(0.99)
     if mine <= budget * theirs or mine - theirs < NOTICEABLE:
         return ""
-    return f"the new release needs {mine * 1000:.0f} ms (p99), the old one {theirs * 1000:.0f} ms; {budget:g} times that may be"
+    return (
+        f"the new release needs {mine * 1000:.0f} ms (p99), the old one {theirs * 1000:.0f} ms, "
+        f"and {budget:g} times that may be"
+    )
 
 
 def at_least(count: int, mean: float) -> float:

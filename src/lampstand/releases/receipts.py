@@ -1,4 +1,4 @@
-"""Receipts: what every deploy did, as measured while it did it. One JSON file each; the newest `deploy.history` stay."""
+"""Receipts: what every deploy did, as measured meanwhile. One JSON file each; the newest `deploy.history` stay."""
 
 import json
 import time

@@ -128,7 +128,7 @@ class Store:
         `needed`; returns the ids of what was removed. Hold the site's lock: no build may run."""
         known = self.all()
         ordered = [r for r in dict.fromkeys((*order, *known)) if r in known]
-        doomed = [r for r in superfluous(ordered, keep, needed)]
+        doomed = superfluous(ordered, keep, needed)
         for release in doomed:
             # Renamed first: what is half removed must not look complete.
             trash = self.folder / f".{release}.gone"

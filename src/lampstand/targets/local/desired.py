@@ -71,6 +71,7 @@ class Desired:
             release=self.release,
             releases=dict(self.releases),
             surge=self.surge,
+            assets=str(folder.assets),
         )
 
 

@@ -69,6 +69,11 @@ class StateFolder:
         return self.root / "releases"
 
     @property
+    def assets(self) -> Path:
+        """Static files of the releases that served lately."""
+        return self.root / "assets"
+
+    @property
     def uploads(self) -> Path:
         return self.root / "uploads"
 

@@ -1,46 +1,37 @@
-"""The verbs of releases on this machine, and the way in which `up` and `scale` change what runs."""
+"""The verbs of releases on this machine."""
 
-import asyncio
 import contextlib
 import getpass
 import os
-import shlex
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lampstand.controller.routes import CANARY, CLOSED
-from lampstand.errors import LampstandError, TimedOutError
-from lampstand.observed import Health, Observed, State
-from lampstand.plan import Action, Plan, Verb
-from lampstand.releases.hooks import run_hook
+from lampstand.controller.routes import CLOSED
+from lampstand.errors import LampstandError
+from lampstand.plan import Action, Plan
+from lampstand.releases.assets import Assets
+from lampstand.releases.measure import Measure
 from lampstand.releases.origin import Origin, committed, working
 from lampstand.releases.preconditions import refusals, refuse
-from lampstand.releases.probe import Lane, Probe, asks, lanes, phases
+from lampstand.releases.probe import asks
 from lampstand.releases.receipts import ENDED, Outcome, Receipt, Receipts, good_releases, rollback_to
-from lampstand.releases.roll import rolling
 from lampstand.releases.store import Store
 from lampstand.releases.traffic import Ledger, Traffic
 from lampstand.releases.watch import Watch
-from lampstand.releases.words import Confirm, Order, TakenBackError
+from lampstand.releases.words import Confirm, Order
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.base import Progress, Shell
 from lampstand.targets.local import processes, sizes
+from lampstand.targets.local.change import Change
 from lampstand.targets.local.desired import Desired, load_ports
 from lampstand.targets.local.rollout import Rollout, Trial
-from lampstand.targets.waiting import all_well, has_primary
-from lampstand.tiers.balancer.live import COOKIE
 from lampstand.tiers.web.commands import one_off
 
 if TYPE_CHECKING:
     from lampstand.targets.local.deployment import LocalDeployment
-
-READY_WITHIN = 120.0
-"""Seconds that a change waits for the site to be well, above the application's own start time."""
-BEFORE = 0.5
-"""Seconds of the deploy's own requests before anything changes, and after the last change."""
 
 
 class LocalReleasing:
@@ -85,7 +76,7 @@ class LocalReleasing:
                     release=self._release(order, receipt, progress),
                 )
             except LampstandError as error:
-                self._end(receipt, "refused", str(error.what), previous)
+                self.end(receipt, "refused", str(error.what), previous)
                 raise
             if order.verb == "deploy" and desired.release not in (previous, unfinished):
                 # Once for each deploy; one that goes on where another was killed does not do it again.
@@ -137,7 +128,7 @@ class LocalReleasing:
         others = [r for r in self.receipts.all() if mine is None or r.number != mine.number]
         if not others or others[-1].outcome != "running":
             return ""
-        self._end(others[-1], "interrupted", "its command was killed", "")
+        self.end(others[-1], "interrupted", "its command was killed", "")
         return others[-1].release
 
     async def planned(self, desired: Desired) -> Plan:
@@ -159,206 +150,39 @@ class LocalReleasing:
         Raises LampstandError when it failed; where a new release was to blame, the one before serves again.
         """
         before = Desired.read(self.folder) if self.folder.desired.exists() else None
-        previous = self._serving()
-        receipt = receipt or self._receipt_of(order, desired, previous)
+        receipt = receipt or self._receipt_of(order, desired)
         receipt.release = desired.release
         rollout = self._rollout(receipt, order, progress)
         steps, surge, observed = await rollout.planned(desired)
         if steps and not confirm(steps):
-            self._end(receipt, "refused", "it was not confirmed", previous)
+            self.end(receipt, "refused", "it was not confirmed", receipt.previous)
             return False
         self.deployment.make_shared_folders()
-        change = _Change(self, rollout, desired, before, steps, surge, observed)
-        if any(o.state is State.RUNNING for o in observed.of_kind("web")):
-            await self._gently(change, order)
-        else:
-            await self._from_nothing(change)
+        self._keep_assets(desired.release, receipt.previous)
+        requests = asks(self.site.deploy.requests, self.site.app.health)
+        host = self.site.tls.domains[0] if self.site.tls.domains else None
+        measure = Measure(self.deployment.front_url(), host, requests, rollout.watch)
+        if rollout.watch.canary is not None:
+            seconds = order.canary_time or self.site.deploy.canary_time
+            rollout.trial = Trial(rollout.watch.canary, seconds, measure.sides)
+        change = Change(self, order, desired, before, receipt, rollout, measure, steps, surge, observed)
+        await change.bring_about()
+        self._prune(receipt)
         return True
 
-    def _receipt_of(self, order: Order, desired: Desired, previous: str) -> Receipt:
+    def _receipt_of(self, order: Order, desired: Desired) -> Receipt:
         """Kept where the application changes; else only filled in, and forgotten."""
         self._close_unfinished(None)
+        previous = self._serving()
         if desired.release != previous:
             return self.receipts.begin(order.verb, previous, getpass.getuser())
         return Receipt(0, order.verb, desired.release, previous, time.time())
 
-    async def _from_nothing(self, change: "_Change") -> None:
-        receipt = change.receipt
-        try:
-            if change.steps or not self.target.controller.running() or change.before is None:
-                change.desired = await self.target.want(change.desired, self.target.expand(change.desired)[1])
-            starts = any(
-                a.kind == "database" and a.verb in (Verb.CREATE, Verb.START) for a in change.steps.actions
-            )
-            if not starts:
-                await self.release_step(change, receipt)
-            topology, _ = self.target.expand(change.desired)
-            await self.target.apply(change.steps, topology, change.progress.action)
-            if starts:
-                await self.release_step(change, receipt)
-            await self._all_well(change)
-        except LampstandError as error:
-            self._end(receipt, "failed", error.what, "")
-            raise
-        self._end(receipt, "done", "", change.desired.release)
-
-    async def _all_well(self, change: "_Change") -> None:
-        desired = Desired.read(self.folder)
-        topology, _ = self.target.expand(desired)
-        await all_well(
-            self.target.controller,
-            topology,
-            desired.generation,
-            READY_WITHIN + self.site.app.start_timeout,
-            lambda status: change.progress.waiting(str(status.get("sentence", ""))),
-        )
-
-    async def release_step(self, change: "_Change", receipt: Receipt) -> None:
-        """Run `app.release` once for a release, against the primary. Raises LampstandError when it fails or does not end
-        in time; then it runs again at the next try."""
-        command, done = self.site.app.release, self.store.released(change.desired.release)
-        if not command or done.exists() or receipt.verb == "rollback":
-            return
-        change.progress.say(f"Release step: {shlex.join(command)}")
-        begun = time.monotonic()
-        receipt.moment("", "release step")
-        await has_primary(
-            self.target.controller,
-            READY_WITHIN,
-            lambda status: change.progress.waiting(str(status.get("sentence", ""))),
-        )
-        ports = load_ports(self.folder, self.site)
-        process = one_off(change.desired.context(self.folder, ports, self.target.engines), command)
-        await processes.run_once(
-            process.argv,
-            env=dict(process.env),
-            account=processes.account_of(process),
-            cwd=process.cwd,
-            deadline=self.site.app.release_timeout,
-        )
-        done.touch()
-        receipt.steps = {**receipt.steps, "release_step": round(time.monotonic() - begun, 3)}
-
-    # -- the roll, measured ------------------------------------------------------------------------------------------
-    async def _gently(self, change: "_Change", order: Order) -> None:
-        receipt, previous = change.receipt, change.receipt.previous
-        hooks, facts = self.site.hooks, self._facts(receipt)
-        project = self.deployment.project
-        measured = receipt.number > 0 and bool(rolling(change.steps)) and not self.maintained()
-        probe = change.probe if measured else None
-        begin = end = time.time()
-        try:
-            if order.verb in ("deploy", "rollback"):
-                await run_hook("before_deploy", hooks.before_deploy, project, facts)
-            if probe:
-                probe.start()
-                await asyncio.sleep(BEFORE)
-            async with asyncio.timeout(self.site.deploy.timeout):
-                await self.release_step(change, receipt)
-                begin = time.time()
-                await change.rollout.carry_out(change.desired, change.steps, change.surge, change.observed)
-                await change.rollout.ask("intend", intent=CANARY, facts=None)
-                end = time.time()
-                await change.rollout.look(BEFORE if probe else 0.0)
-                await self._all_well(change)
-        except (LampstandError, OSError, TimeoutError) as error:
-            end = await self._back(change, error)
-            self._measured(change, probe, begin, end)
-            outcome: Outcome = "returned" if change.rollout.watch.exposed else "failed"
-            self._end(receipt, outcome, _why(error, self.site.deploy.timeout), previous)
-            await self._told(hooks.on_failure, "on_failure", receipt, order)
-            raise self._error(error, receipt) from error
-        except BaseException:
-            self._measured(change, probe, begin, time.time())
-            self._end(receipt, "interrupted", "it was interrupted; the next `deploy` or `up` goes on", "")
-            raise
-        self._measured(change, probe, begin, end)
-        receipt.steps = {**receipt.steps, "roll": round(end - begin, 3)}
-        self._end(receipt, "done", "", change.desired.release)
-        await self._told(hooks.after_deploy, "after_deploy", receipt, order)
-
-    def _measured(self, change: "_Change", probe: Probe | None, begin: float, end: float) -> None:
-        receipt = change.receipt
-        receipt.visitors = change.rollout.watch.summary()
-        if probe is None:
-            return
-        probe.stop()
-        failed = [s for s in probe.samples if s.failure]
-        receipt.requests, receipt.failed_requests = len(probe.samples), len(failed)
-        receipt.phases = phases(probe.samples, begin, end)
-        receipt.failures = [f"{s.begun - receipt.begun:.3f} s: {s.failure}" for s in failed[:20]]
-
-    async def _told(self, argv: Sequence[str] | None, name: str, receipt: Receipt, order: Order) -> None:
-        """A hook after the fact: its failure changes nothing any more, and is written down."""
-        if order.verb not in ("deploy", "rollback"):
-            return
-        try:
-            await run_hook(name, argv, self.deployment.project, self._facts(receipt))
-        except LampstandError as error:
-            receipt.notes.append(str(error))
-            self.receipts.keep(receipt)
-
-    def _facts(self, receipt: Receipt) -> dict[str, str]:
-        return {
-            "site": self.site.site, "verb": receipt.verb, "release": receipt.release, "previous": receipt.previous,
-            "commit": receipt.commit or "", "outcome": receipt.outcome, "reason": receipt.reason,
-            "deploy": str(receipt.number),
-        }  # fmt: skip
-
-    async def _back(self, change: "_Change", error: BaseException) -> float:
-        """Have the release before serve again, where anything was changed; when that was done (unix time)."""
-        before, rollout, receipt = change.before, change.rollout, change.receipt
-        begun = Desired.read(self.folder).generation != (before.generation if before else 0)
-        if before is None or not begun:
-            return time.time()
-        rollout.watch.lenient = True
-        receipt.moment("", f"taken back: {_why(error, self.site.deploy.timeout)}")
-        change.progress.say(f"Taking it back: {_why(error, self.site.deploy.timeout)}")
-        back = replace(before, release=receipt.previous, releases={}, surge=0)
-        facts = {"release": receipt.release, "percent": "0"}
-        if back.release != receipt.release:
-            rollout.watch.canary = facts
-            await rollout.ask("intend", intent=CANARY, facts=facts)
-        observed = await self.target.observe()
-        left = [o for o in observed.of_kind("web") if o.release == back.release and o.health is Health.GOOD]
-        web = self.site.web
-        if left and back.release != receipt.release:
-            # The others get no requests any more: they can all be replaced at once.
-            web = web.model_copy(
-                update={"surge": 0, "max_unavailable": max(web.servers, len(observed.instances))}
-            )
-        steps, surge, observed = await rollout.planned(back, web)
-        await rollout.carry_out(back, steps, surge, observed)
-        await rollout.wish(back)
-        rollout.watch.canary = None
-        await rollout.ask("intend", intent=CANARY, facts=None)
-        receipt.moment("", f"{back.release} serves")
-        return time.time()
-
-    def _error(self, error: BaseException, receipt: Receipt) -> LampstandError:
-        why = _why(error, self.site.deploy.timeout)
-        text = f"{why}\n  {receipt.previous} serves" + (
-            "" if receipt.outcome == "returned" else ", and served all the time"
-        )
-        where = error.where if isinstance(error, LampstandError) else None
-        found = TakenBackError(text, where, f"`lampstand releases show {receipt.number}` tells more")
-        if isinstance(error, LampstandError):
-            found.exit_code = error.exit_code
-        elif isinstance(error, TimeoutError):
-            found.exit_code = TimedOutError.exit_code
-        return found
-
-    def _end(self, receipt: Receipt, outcome: Outcome, reason: str, serves: str) -> None:
-        receipt.outcome, receipt.reason, receipt.serves = outcome, reason, serves
-        receipt.duration_seconds = round(time.time() - receipt.begun, 3)
-        if receipt.number:
-            self.receipts.keep(receipt)
-
-    # -- measuring ---------------------------------------------------------------------------------------------------
     def _rollout(self, receipt: Receipt, order: Order, progress: Progress) -> Rollout:
         ledger = Ledger()
+        ports = load_ports(self.folder, self.site).kept
         for instance in self.target.supervisor.observe_all().values():
-            port = load_ports(self.folder, self.site).kept.get(f"{instance.name}/http")
+            port = ports.get(f"{instance.name}/http")
             if instance.kind == "web" and instance.release and port:
                 ledger.note(f"127.0.0.1:{port}", instance.release, 0.0)
         logs = sorted(self.folder.instances.glob("balancer-*/log/access.log"))
@@ -366,8 +190,31 @@ class LocalReleasing:
         share = order.canary if order.canary is not None else self.site.deploy.canary or 0.0
         if order.verb == "deploy" and share > 0 and receipt.release != receipt.previous:
             watch.canary = {"release": receipt.release, "percent": f"{100 * share:g}"}
-        rollout = Rollout(self.target, progress, watch)
-        return rollout
+        return Rollout(self.target, progress, watch)
+
+    def _keep_assets(self, *releases: str) -> None:
+        """What the release before and the new one serve stays there for `deploy.assets_keep`."""
+        now = time.time()
+        serving = [self.folder.releases / r for r in reversed(releases) if r and self.store.has(r)]
+        assets = Assets(self.folder.assets, self.folder.root / "assets.json")
+        assets.keep(self.site, serving, now, last=now - self.site.deploy.assets_keep)
+
+    def _prune(self, receipt: Receipt) -> None:
+        """Remove releases beyond `deploy.keep`, never one that runs or that a rollback would take."""
+        good = good_releases(self.receipts.all())
+        observed = self.target.supervisor.observe_all().values()
+        needed = {o.release for o in observed if o.release} | {Desired.read(self.folder).release, *good[-2:]}
+        gone = self.store.prune(list(reversed(good)), self.site.deploy.keep, needed)
+        if gone and receipt.number:
+            receipt.pruned = gone
+            self.receipts.keep(receipt)
+
+    def end(self, receipt: Receipt, outcome: Outcome, reason: str, serves: str) -> None:
+        """Close a receipt."""
+        receipt.outcome, receipt.reason, receipt.serves = outcome, reason, serves
+        receipt.duration_seconds = round(time.time() - receipt.begun, 3)
+        if receipt.number:
+            self.receipts.keep(receipt)
 
     # -- looking -----------------------------------------------------------------------------------------------------
     def releases(self) -> Sequence[Mapping[str, Any]]:
@@ -395,10 +242,8 @@ class LocalReleasing:
     def release(self, name: str) -> Mapping[str, Any]:
         """The receipt of a deploy or of a release's last one, with the manifest where the release is still there."""
         receipt = self.receipts.of(name)
-        manifest = self.store.manifest(receipt.release) if self.store.has(receipt.release) else None
-        files = manifest.pop("files") if manifest else {}
-        shown = {**manifest, "files": len(files)} if manifest else None
-        return {**receipt.document(), "manifest": shown}
+        there = self.store.has(receipt.release)
+        return {**receipt.document(), "manifest": self.store.manifest(receipt.release) if there else None}
 
     # -- maintenance and one-off commands ----------------------------------------------------------------------------
     def maintenance(self, facts: Mapping[str, str] | None) -> None:
@@ -431,50 +276,3 @@ class _Silent:
     def say(self, text: str) -> None: ...
     def action(self, action: Action, state: str) -> None: ...
     def waiting(self, sentence: str) -> None: ...
-
-
-class _Change:
-    """One change under way."""
-
-    def __init__(
-        self, of: LocalReleasing, rollout: Rollout, desired: Desired, before: Desired | None, steps: Plan, surge: int,
-        observed: Observed,
-    ) -> None:  # fmt: skip
-        self.rollout, self.desired, self.before = rollout, desired, before
-        self.steps, self.surge, self.observed = steps, surge, observed
-        self.progress, self.receipt = rollout.progress, rollout.watch.receipt
-        site = of.site
-        found = asks(site.deploy.requests, site.app.health)
-        self.probe = Probe(
-            of.deployment.front_url(), site.tls.domains[0] if site.tls.domains else None, lanes(found)
-        )
-        canary = rollout.watch.canary
-        if canary is not None:
-            seconds = of.site.deploy.canary_time
-            rollout.trial = Trial(canary, seconds, self._sides(canary["release"], found))
-
-    def _sides(self, release: str, found: Sequence[Any]) -> Callable[[], AbstractContextManager[None]]:
-        reads = tuple(a for a in found if a.method in ("GET", "HEAD"))
-
-        @contextlib.contextmanager
-        def both() -> Generator[None]:
-            ends = [
-                self.probe.add(Lane(reads, True, {"Cookie": f"{COOKIE}={side}"}))
-                for side in (release, "old")
-                if reads
-            ]
-            try:
-                yield
-            finally:
-                for end in ends:
-                    end()
-
-        return both
-
-
-def _why(error: BaseException, timeout: float) -> str:
-    if isinstance(error, LampstandError):
-        return error.what
-    if isinstance(error, TimeoutError):
-        return f"it took longer than {timeout:g} s (`deploy.timeout`)"
-    return str(error)

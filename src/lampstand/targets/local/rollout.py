@@ -80,7 +80,9 @@ class Rollout:
                 await self.look(LOOK)  # while those that stand in are still there
             topology = await self.wish(replace(desired, releases=stage.releases, surge=stage.surge))
             await self._wave(stage, topology)
-            self._followers += [a.instance for a in stage.actions if a.kind in FOLLOWERS and a.verb in STARTING]
+            self._followers += [
+                a.instance for a in stage.actions if a.kind in FOLLOWERS and a.verb in STARTING
+            ]
             if admitted(stage) and self.watch.canary and self.trial:
                 await self.compare(self.trial)
             elif admitted(stage):
@@ -110,16 +112,21 @@ class Rollout:
         self.watch.moment("", "promoted")
 
     async def look(self, seconds: float, *, times: bool = False) -> None:
-        """Watch for a while. Raises TakenBackError."""
-        end = time.monotonic() + seconds
-        while True:
-            self.watch.check(self.target.controller.status(), times=times)
+        """Watch for a while, and have the controller start what is dead meanwhile. Raises TakenBackError."""
+        end = time.monotonic() + (0.0 if self.watch.lenient else seconds)
+        while not self.watch.lenient:
+            status = self.target.controller.status()
+            self.watch.check(status, times=times)
             for name in self._followers:
                 seen = self.target.supervisor.observe(name)
                 if seen is None or seen.state is not State.RUNNING:
                     raise LampstandError("ended soon after it was started", name, f"`lampstand logs {name}`")
             if time.monotonic() >= end:
                 return
+            if any(
+                i["state"] in (State.STOPPED, State.PARTIAL) for i in status.get("instances", {}).values()
+            ):
+                await self.ask("supervise")
             await asyncio.sleep(min(GLANCE, max(0.0, end - time.monotonic())))
 
     async def _wave(self, stage: Stage, topology: Topology) -> None:
@@ -182,7 +189,8 @@ class Rollout:
         self.watch.moment(name, "removed")
 
     async def drain(self, name: str) -> bool:
-        """Wait until a server that gets no new requests has none left, at most `web.drain_seconds`; whether it has none.
+        """Wait until a server that gets no new requests has none left, at most `web.drain_seconds`; whether it has
+        none.
 
         Old workers of the balancers may send it what they were still reading when it was held: they get a moment, and
         the server stays there for them.

@@ -111,6 +111,7 @@ def _balancer(context: Context, name: str, index: int) -> Instance:
         **shared,
     )
     in_use = dict.fromkeys((context.release, *context.releases.values()))
+    found = [*(place.release(release) for release in in_use), *filter(None, [context.assets])]
     return Instance(
         name=name,
         tier="balancer",
@@ -122,7 +123,7 @@ def _balancer(context: Context, name: str, index: int) -> Instance:
         ),
         live_files=(
             File(f"{etc}/{ROUTES}", live.web_routes(())),
-            File(f"{etc}/{RELEASES}", live.releases([place.release(release) for release in in_use])),
+            File(f"{etc}/{RELEASES}", live.releases(found)),
             File(f"{etc}/{MAINTENANCE}", live.maintenance()),
         ),
         endpoints=tuple(context.endpoint(name, port, "http") for port in ("http", "unsafe", "status")),
