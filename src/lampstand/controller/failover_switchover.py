@@ -18,7 +18,7 @@ from lampstand.topology import Instance
 
 LONG_SECONDS = 30.0
 """How long a switchover waits for transactions that are older than half a second, before it holds anything."""
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 0.4
 """How long it looks for a moment in which nobody is in the middle of a transaction."""
 
 
@@ -68,7 +68,7 @@ class Switchover:
     async def wait(self, hands: Hands) -> None:
         """Long transactions end by themselves before anything is held."""
         deadline = time.monotonic() + LONG_SECONDS
-        while await on(hands, self.old, lambda link: replication.open_transactions(link, 0.5)):
+        while await on(hands, self.old, lambda link: replication.old_transactions(link, 0.5)):
             if time.monotonic() > deadline:
                 raise LampstandError(
                     f"a transaction has been open for more than {LONG_SECONDS:g} s",
@@ -85,7 +85,7 @@ class Switchover:
             await asyncio.to_thread(replication.hold_writes, self.link, QUIET_SECONDS)
             await self._take_over(hands)
         except BaseException as error:
-            await self._let_go(hands)
+            self._let_go()
             if isinstance(error, pymysql.err.Error):
                 raise LampstandError(one_line(error), self.old.name) from error
             raise
@@ -97,6 +97,9 @@ class Switchover:
             raise LampstandError(
                 "does not catch up within a second", self.new.name, "repeat when there are fewer writes"
             )
+        # Nobody may acknowledge what the old primary writes if we die now and its writes go on (rule 3).
+        others = [m for m in Group(hands.view).members if m not in (self.old, self.new)]
+        await asyncio.gather(*(self._silence(hands, m) for m in others))
         await on(hands, self.new, replication.leave_source)
         hands.write_live(self.new, role_file(self.new, deposed=False))
         group = Group(hands.view)
@@ -109,6 +112,15 @@ class Switchover:
             known={**hands.view.memory.known, KIND: {}},
         )
         await open_primary(hands)
+
+    async def _silence(self, hands: Hands, replica: Instance) -> None:
+        try:
+            await on(hands, replica, replication.stop_receiving)
+        except LampstandError:
+            if replica.name in Group(hands.view).voters and not Group(await hands.refresh(replica.name)).down(
+                replica.name
+            ):
+                raise
 
     async def redirect(self, hands: Hands) -> None:
         """Clients find the new primary; replicas follow it and acknowledge its writes."""
@@ -125,26 +137,18 @@ class Switchover:
     async def demote(self, hands: Hands) -> None:
         """The sessions that wait on the old primary end; it follows."""
         if self.link is not None:
-            await asyncio.to_thread(replication.close_sessions, self.link, accounts.APP)
-            close_quietly(self.link)
-            self.link = None
-        await follow(hands, self.old, 3.0)
-
-    async def _let_go(self, hands: Hands) -> None:
-        """Writes go on: on the old primary, unless the new one is remembered already."""
-        if self.link is None:
-            return
-        link, self.link = self.link, None
-        still = hands.view.memory.primaries.get(KIND) == self.old.name
-
-        def release() -> None:
+            link, self.link = self.link, None
             try:
-                if still:
-                    replication.execute(link, "SET GLOBAL read_only = OFF")
+                await asyncio.to_thread(replication.end_hold, link)
             finally:
                 close_quietly(link)
+        await follow(hands, self.old, 3.0)
 
-        await asyncio.to_thread(release)
+    def _let_go(self) -> None:
+        """Writes go on where they were; where the new primary is remembered already, the old one is deposed next."""
+        if self.link is not None:
+            close_quietly(self.link)
+            self.link = None
 
 
 def promote_steps(view: View, name: str, *, accept_loss: bool) -> tuple[Step, ...]:

@@ -279,30 +279,41 @@ def binary_logs(link: Link) -> list[str]:
 
 
 # -- planned switchover ----------------------------------------------------------------------------------------------
-def open_transactions(link: Link, older: float) -> int:
-    """Transactions with changes that have been open for more than `older` seconds."""
+def old_transactions(link: Link, seconds: float) -> int:
+    """Transactions with changes that have been open for more than `seconds`."""
     return int(
         value(
             link,
             "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_modified > 0"
             " AND trx_mysql_thread_id <> CONNECTION_ID() AND trx_started < NOW(3) - INTERVAL %s MICROSECOND",
-            int(older * 1e6),
+            int(seconds * 1e6),
         )
     )
 
 
 def hold_writes(link: Link, seconds: float) -> None:
-    """Every new write waits from now on, as long as this connection lives, and the server is read-only after it.
+    """Every write waits from now on, as long as this connection lives.
 
-    It looks for a moment in which nobody is in the middle of a transaction with changes, for at most `seconds`; those
-    that are in the middle of one after it lose it, uncommitted.
+    It looks for a moment in which no client is between two statements of a transaction with changes, for at most
+    `seconds`; one that is in the middle of it then loses its transaction, uncommitted, with its connection.
     """
     deadline = time.monotonic() + seconds
     execute(link, "SET SESSION lock_wait_timeout = 2")
     while True:
         execute(link, "FLUSH TABLES WITH READ LOCK")
-        if not open_transactions(link, 0.0) or time.monotonic() > deadline:
-            break
+        in_the_middle = value(
+            link,
+            "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist"
+            " ON id = trx_mysql_thread_id WHERE trx_rows_modified > 0 AND command = 'Sleep'",
+        )
+        if not in_the_middle or time.monotonic() > deadline:
+            return
         execute(link, "UNLOCK TABLES")
         time.sleep(0.02)
+
+
+def end_hold(link: Link) -> None:
+    """The sessions that wait end, and the server takes no writes when the connection that holds them is closed."""
+    close_sessions(link, accounts.APP)
     execute(link, "SET GLOBAL read_only = ON")
+    close_sessions(link, accounts.APP)
