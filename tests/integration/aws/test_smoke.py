@@ -1,6 +1,6 @@
 """The smallest site in a real account: made, asked, rolled, taken away.
 
-Only with LAMPSTAND_AWS_SMOKE=ACCOUNT (docs/aws.md). About an hour and less than 1 USD; ends by itself after two hours, and says
+Only with LAMPSTAND_AWS_SMOKE=ACCOUNT (docs/aws.md). About an hour and less than 1 USD; ends by itself after two hours.
 """
 
 import asyncio

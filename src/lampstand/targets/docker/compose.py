@@ -134,8 +134,6 @@ def _server(instance: Instance, project: Project) -> dict[str, Any]:
         "restart": _restart(instance, project),
         "stop_grace_period": f"{ceil(sum(p.stop_seconds for p in instance.processes) + GRACE)}s",
         **_HARDENED,
-        # The controller asks better questions, once a second (README.md); this would start a program each time.
-        "healthcheck": {"disable": True},
         "tmpfs": [
             *(f"{path}:mode=1777" for path in ("/tmp", LOGS, *(() if keeps else (DATA,)))),
             f"{SOCKETS}:mode=1777,exec",  # Varnish loads what it compiles there
@@ -255,7 +253,7 @@ def _engine(topology: Topology, project: Project) -> dict[str, Any]:
         "restart": "unless-stopped",
         **_HARDENED,
         "network_mode": "none",
-        "healthcheck": {"disable": True},
+        "healthcheck": {"test": ["CMD", "test", "-S", ENGINE_SOCKET], "interval": "10s"},
         "tmpfs": ["/tmp:mode=1777"],
         "volumes": [
             f"./etc/engine:{CONFIGURATION}/engine:ro",

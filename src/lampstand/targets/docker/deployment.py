@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lampstand.errors import LampstandError, UsageError
-from lampstand.files import write_json
-from lampstand.plan import Plan, Verb, plan
+from lampstand.plan import Plan
 from lampstand.releases.package import commit_of
+from lampstand.releases.words import Order
 from lampstand.site import Site
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.base import Progress, Shell
 from lampstand.targets.docker import builder
-from lampstand.targets.docker.compose import RELEASE, Project, container_name
+from lampstand.targets.docker.compose import LABEL, RELEASE, Project, container_name
 from lampstand.targets.docker.engine import DockerCli
 from lampstand.targets.docker.images import (
     Application,
@@ -30,22 +29,20 @@ from lampstand.targets.docker.images import (
     pinned_requirements,
     read_application,
 )
+from lampstand.targets.docker.releasing import DockerReleasing
 from lampstand.targets.docker.target import DockerTarget
 from lampstand.targets.docker.tree import ProjectFolder, published
+from lampstand.targets.docker.wish import Wish
 from lampstand.targets.local.desired import Desired
-from lampstand.targets.local.ports import Ports, is_free
+from lampstand.targets.local.ports import is_free
 from lampstand.targets.local.tail import follow_json
 from lampstand.targets.scaling import merged, scaled
 from lampstand.targets.status import document, server
-from lampstand.targets.waiting import all_well, has_primary
 from lampstand.tiers.web.commands import one_off
 from lampstand.topology import Instance, TierName, Topology, expand
 
 if TYPE_CHECKING:
     from lampstand.targets.docker.drill_site import DockerDrillSite
-
-READY_WITHIN = 180.0
-"""Seconds that `up` waits for the site to be well, above the application's own start time."""
 
 
 class DockerDeployment:
@@ -72,30 +69,32 @@ class DockerDeployment:
         kept = self.folder.state.read_json(self.folder.root / "scale.json")
         return {str(k): str(v) for k, v in kept.items()}
 
-    @cached_property
     def application(self) -> Application:
         """The project's files as a release."""
         return read_application(self.site, self.project, commit_of(self.project))
 
-    def images(self, site: Site) -> dict[str, Image]:
-        """The images of the site with the application as it lies in its folder."""
+    def images(self, site: Site, application: Application) -> dict[str, Image]:
+        """The images of the site with that application."""
         tiers: list[TierName] = ["balancer", "database", "cache"]
         if site.cdn.edges or site.tls.enabled or site.cdn.visitors is not None:
             tiers.append("edge")
-        return images(site, self.application, code_digest(), pinned_requirements(), tiers)
+        return images(site, application, code_digest(), pinned_requirements(), tiers)
+
+    @cached_property
+    def releasing(self) -> DockerReleasing:
+        """Its releases."""
+        return DockerReleasing(self)
 
     # -- plan, up, down ----------------------------------------------------------------------------------------------
     async def plan(self) -> Plan:
         """What `up` would do; changes nothing."""
         self.cli.require()
-        desired, ports, project = self._wish(self.site)
-        topology = expand(self.folder.context(desired, project.addresses, ports))
-        return plan(topology, await self.target.compare(topology, project))
+        return (await self.releasing.planned(self.wish(self.site, self.application()))).plan
 
     async def up(self, confirm: Callable[[Plan], bool], progress: Progress) -> bool:
         """Bring it up, or change what differs; returns when it is well."""
         self.cli.require()
-        return await self._change(self.site, confirm, progress, "lampstand up", None)
+        return await self._change(self.site, self.application(), confirm, progress, "up", None)
 
     async def scale(
         self, changes: Mapping[str, str], confirm: Callable[[Plan], bool], progress: Progress
@@ -105,42 +104,50 @@ class DockerDeployment:
             raise LampstandError("the site is not up", mend="run `lampstand up -t docker` first")
         wanted = merged(self._file_site, self.overrides(), changes)
         self.cli.require()
-        return await self._change(
-            scaled(self._file_site, wanted), confirm, progress, "lampstand scale", wanted
-        )
+        return await self._change(scaled(self._file_site, wanted), None, confirm, progress, "scale", wanted)
 
     async def _change(
         self,
         site: Site,
+        application: Application | None,
         confirm: Callable[[Plan], bool],
         progress: Progress,
-        purpose: str,
+        verb: str,
         overrides: Mapping[str, str] | None,
     ) -> bool:
         values = application_secret_values(site, self.project)
         self.folder.create()
-        with self.folder.state.lock(purpose):
+        with self.folder.state.lock(f"lampstand {verb}"):
             self.folder.state.keep_application_secrets(values)
-            desired, ports, project = self._wish(site)
-            topology = expand(self.folder.context(desired, project.addresses, ports))
-            steps = plan(topology, await self.target.compare(topology, project))
-            if steps and not confirm(steps):
+            release = None if application else Desired.read(self.folder.state).release
+            wish = self.wish(site, application, release)
+
+            steps = await self.releasing.planned(wish)
+            if steps.plan and not confirm(steps.plan):
                 return False
-            await builder.build(
-                self.cli, self.images(site).values(), self.project, self.folder.root, progress.say
-            )
+            if application is not None:
+                await self.releasing.build(site, application, progress)
             if overrides is not None:
                 self.folder.state.keep_overrides(overrides)
-            await self._bring_about(desired, ports, project, topology, steps, progress)
+            await self.releasing.bring_about(wish, Order(verb), lambda _: True, progress)
         return True
 
-    def _wish(self, site: Site) -> tuple[Desired, Ports, Project]:
-        """What should run, with everything that is chosen once. A port that a stranger took is replaced."""
-        found = self.images(site)
-        desired = Desired(site, str(self.project), self.application.release)
+    def wish(self, site: Site, application: Application | None, release: str | None = None) -> Wish:
+        """What should run: the application as it is given, or a release that is there already. What is chosen once is
+        chosen here, and a port that a stranger took is replaced.
+
+        Raises LampstandError when a fixed port is taken.
+        """
+        application = application or replace(self.application(), release=release or "")
+        found = self.images(site, application)
+        tags = self.folder.tags()
+        if release is None:
+            tags.pop(application.release, None)  # the newest comes last
+            tags[application.release] = found["web"].tag
+        desired = Desired(site, str(self.project), application.release)
         addresses = self.folder.addresses(self.project_name, self.cli.networks())
         ports = self.folder.ports(site)
-        taken = {c["Config"]["Labels"].get("org.lampstand.instance") for c in self.cli.containers()}
+        taken = {c["Config"]["Labels"].get(f"{LABEL}.instance") for c in self.cli.containers()}
         for key in published(site, ports):
             if key.partition("/")[0] not in taken and not is_free(site.targets.docker.bind, ports.get(key)):
                 if key in ports.fixed:
@@ -154,80 +161,27 @@ class DockerDeployment:
             name=self.project_name,
             site=site,
             tags={name: image.tag for name, image in found.items()},
-            release_tags={**self.folder.tags(), desired.release: found["web"].tag},
+            release_tags=tags,
             addresses=addresses,
             ports=published(site, ports),
             owner=self.folder.owner(),
         )
-        return desired, ports, project
+        return Wish(desired, ports, project)
 
-    async def _bring_about(
-        self,
-        desired: Desired,
-        ports: Ports,
-        project: Project,
-        topology: Topology,
-        steps: Plan,
-        progress: Progress,
-    ) -> None:
-        """Make a wish the controller's, apply its plan, and wait until everything is well. The lock is held."""
-        self._write(desired, ports, project, topology, everything=False)
-        if steps or not self.folder.state.desired.exists():
-            desired = desired.write(self.folder.state)
-        else:
-            desired = Desired.read(self.folder.state)
-        await self.target.ensure_controller()
-        await self.target.controller.ready(60.0)
-        await self._release_step(desired, steps, progress, before=True)
-        await self.target.apply(steps, topology, project, progress.action)
-        await self._release_step(desired, steps, progress, before=False)
-        await all_well(
-            self.target.controller,
-            topology,
-            desired.generation,
-            READY_WITHIN + desired.site.app.start_timeout,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
-        self.folder.keep(project.addresses, ports)
-
-    def _write(
-        self, desired: Desired, ports: Ports, project: Project, topology: Topology, *, everything: bool
-    ) -> list[str]:
+    def write(self, wish: Wish, *, everything: bool) -> list[str]:
+        """Write the project; `everything` also the files of servers. Returns what was written."""
+        desired, ports, project = wish.desired, wish.ports, wish.project
         self.folder.create()
-        self.folder.keep(project.addresses, ports)
         context = self.folder.context(desired, project.addresses, ports)
+        topology = expand(context)
         if desired.site.app.release:
             process = one_off(context, desired.site.app.release)
-            self.target.write_release_step(
-                Instance(RELEASE, "web", RELEASE, (process,), release=desired.release)
-            )
+            step = Instance(RELEASE, "web", RELEASE, (process,), release=desired.release)
+            self.target.write_release_step(step)
         written = self.target.write_project(topology, project, everything)
         self.folder.keep_tags(project.release_tags)
-        self.folder.keep(project.addresses, ports)  # the text chose addresses of its own containers
+        self.folder.keep(project.addresses, ports)
         return written
-
-    async def _release_step(self, desired: Desired, steps: Plan, progress: Progress, *, before: bool) -> None:
-        """Run `app.release` once for a release: before its servers start where a database is there already, else as
-        soon as there is a primary. Raises LampstandError when it fails; then it runs again at the next `up`."""
-        command = desired.site.app.release
-        kept = self.folder.root / "released.json"
-        done = self.folder.state.read_json(kept)
-        starts = any(
-            a.kind in ("database", "gateway") and a.verb in (Verb.CREATE, Verb.START) for a in steps.actions
-        )
-        if not command or desired.release in done or before is starts:
-            return
-        progress.say(f"Release step: {shlex.join(command)}")
-        await has_primary(
-            self.target.controller,
-            READY_WITHIN,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
-        await self.cli.run(
-            self.cli.compose("run", "--rm", "--no-deps", "-T", RELEASE),
-            deadline=desired.site.app.release_timeout,
-        )
-        write_json(kept, {**done, desired.release: time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
     async def down(self, progress: Progress) -> Sequence[str]:
         """Stop and remove the containers; volumes stay."""
@@ -271,12 +225,13 @@ class DockerDeployment:
         site = self.site
         if push and not site.targets.docker.registry:
             raise UsageError("no registry is named", "targets.docker.registry", "name it in the site file")
-        found = self.images(site)
+        application = self.application()
+        found = self.images(site, application)
         self.folder.create()
         made = await builder.build(
             self.cli, found.values(), self.project, self.folder.root, progress.say, anew=anew
         )
-        out: dict[str, Any] = {"version": 1, "release": self.application.release, "built": made, "images": {}}
+        out: dict[str, Any] = {"version": 1, "release": application.release, "built": made, "images": {}}
         for name, image in found.items():
             size = await self.cli.run(["docker", "image", "inspect", "-f", "{{.Size}}", image.tag])
             out["images"][name] = {"tag": image.tag, "bytes": int(size)}
@@ -301,7 +256,7 @@ class DockerDeployment:
             target=self.name,
             folder=str(self.folder.root),
             topology=topology,
-            seen=asyncio.run(self.target.observe()).instances,
+            seen=self.target.look().instances,
             published=self.target.controller.status() if running else None,
             controller={"container": container_name(self.project_name, "controller")},
             lock=self.folder.state.lock_holder() if topology and self.folder.state.locked() else None,
@@ -326,6 +281,10 @@ class DockerDeployment:
             found.setdefault("site", url)
             found[instance] = url
         return found
+
+    def front_url(self) -> str:
+        """Where visitors come in; empty for a site that was never brought up."""
+        return self._urls().get("site", "") if self.folder.state.desired.exists() else ""
 
     def _known(self, name: str) -> Instance:
         return server(self._topology(), name)
@@ -416,13 +375,13 @@ class DockerDeployment:
         """All files of the project. Returns them, relative to its folder."""
         self.folder.create()
         self.folder.state.keep_application_secrets(application_secret_values(site, self.project))
-        desired, ports, project = self._wish(site)
-        desired = replace(desired, project="").write(self.folder.state)
-        topology = expand(self.folder.context(desired, project.addresses, ports))
-        for image in self.images(site).values():
+        application = self.application()
+        wish = self.wish(site, application)
+        wish = replace(wish, desired=replace(wish.desired, project="").write(self.folder.state))
+        for image in self.images(site, application).values():
             builder.write_context(image, self.project, self.folder.root / "images" / image.name)
-        self._write(desired, ports, project, topology, everything=True)
-        (self.folder.root / "README.md").write_text(_EXPORT_README.format(owner=project.owner))
+        self.write(wish, everything=True)
+        (self.folder.root / "README.md").write_text(_EXPORT_README.format(owner=wish.project.owner))
         root = self.folder.root
         return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
 

@@ -128,6 +128,10 @@ class DockerCli:
         """Whether the image is on this machine."""
         return _output(("docker", "image", "inspect", "--format", "{{.Id}}", tag)) is not None
 
+    def created(self, tag: str) -> str:
+        """When an image was made."""
+        return (_output(("docker", "image", "inspect", "--format", "{{.Created}}", tag)) or "").strip()
+
 
 def _output(argv: Sequence[str]) -> str | None:
     """What a command prints; None when it fails."""

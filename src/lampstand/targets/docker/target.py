@@ -44,8 +44,11 @@ class DockerTarget:
     # -- looking -----------------------------------------------------------------------------------------------------
     async def observe(self) -> Observed:
         """Containers as Docker knows them; health and roles from what a living controller published."""
-        documents = await asyncio.to_thread(self.cli.containers)
-        return self._observed(documents)
+        return await asyncio.to_thread(self.look)
+
+    def look(self) -> Observed:
+        """The same, waiting for Docker."""
+        return self._observed(self.cli.containers())
 
     def _observed(self, documents: Sequence[Mapping[str, Any]]) -> Observed:
         seen = observed(documents, self.folder.applied())
@@ -184,11 +187,15 @@ class DockerTarget:
                 deadline=START_SECONDS,
             )
             self.folder.remember(instance.name, instance.config_hash)
-            seen = (await self.observe()).instances[instance.name]
-            await well_again(self.controller, instance, {p.name: p.pid for p in seen.processes}, 90.0)
+            await self.until_well(instance)
         finally:
             if routed:
                 await asyncio.to_thread(self.controller.post, "release", instance=instance.name)
+
+    async def until_well(self, instance: Instance, deadline: float = 90.0) -> None:
+        """Wait until the controller calls the container that runs now well. Raises TimedOutError."""
+        seen = (await self.observe()).instances[instance.name]
+        await well_again(self.controller, instance, {p.name: p.pid for p in seen.processes}, deadline)
 
     async def _remove(self, name: str) -> None:
         # The controller follows the new topology already: no new request reaches what is not in it.
