@@ -1,9 +1,11 @@
 """What commands wait for, on every target whose controller publishes its status in a file."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lampstand.controller.health import overall
+from lampstand.errors import TimedOutError
 from lampstand.observed import Health, State
 from lampstand.targets.local.client import ControllerClient
 from lampstand.topology import Instance, Topology
@@ -52,19 +54,41 @@ async def well_again(
 
 
 async def all_well(
-    controller: ControllerClient, topology: Topology, generation: int, deadline: float, heard: Heard
+    controller: ControllerClient,
+    topology: Topology,
+    generation: int,
+    deadline: float,
+    heard: Heard,
+    patience: float = 30.0,
 ) -> None:
-    """Wait until every server of the topology is well. Raises TimedOutError with the controller's sentence."""
+    """Wait until every server of the topology is well.
+
+    Raises TimedOutError with the controller's sentence; and sooner, with the application's own words, when everything
+    else is well and the application still is not after `patience` seconds (`app.start_timeout`).
+    """
     names = [i.name for i in topology.instances]
+    application = {i.name for i in topology.of_kind("web")}
+    alone_since: list[float] = []
 
     def good(status: dict[str, Any]) -> bool:
         found = status["instances"]
-        return (
-            status["generation"] >= generation
-            and all(n in found for n in names)
-            and overall({n: (State(found[n]["state"]), Health(found[n]["health"])) for n in names})
-            and not status["recoveries"]
-        )
+        if status["generation"] < generation or not all(n in found for n in names) or status["recoveries"]:
+            return False
+        conditions = {n: (State(found[n]["state"]), Health(found[n]["health"])) for n in names}
+        if overall(conditions):
+            return True
+        if overall({n: c for n, c in conditions.items() if n not in application}):
+            alone_since.append(time.monotonic())
+            if alone_since[-1] - alone_since[0] > patience:
+                ill = next(n for n in names if n in application and conditions[n][1] is not Health.GOOD)
+                raise TimedOutError(
+                    f"the application {found[ill]['health_text'] or 'does not answer'}",
+                    ill,
+                    f"`lampstand logs {ill}` tells more; when it is mended, `lampstand up` goes on from here",
+                )
+        else:
+            alone_since.clear()
+        return False
 
     await controller.wait_until(good, deadline, heard)
 

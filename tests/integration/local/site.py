@@ -37,6 +37,7 @@ if ($path === '/write') {
 if ($path === '/count') { exit((string) $pdo()->query('SELECT COUNT(*) FROM notes')->fetchColumn()); }
 if ($path === '/session') { session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; exit((string) $_SESSION['n']); }
 if ($path === '/env') { exit((string) getenv($_GET['name'])); }
+if ($path === '/huge') { header('X-Huge: ' . str_repeat('a', 100000)); exit('huge'); }
 if ($path === '/slow') { usleep((int) (1e6 * min(10, (float) ($_GET['seconds'] ?? 1)))); exit('slow'); }
 echo 'hello from ' . getenv('APP_RELEASE');
 """
@@ -68,14 +69,18 @@ class WholeSite:
         target.write_text(text)
         return target
 
-    def call(self, *arguments: str, code: int | None = 0, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *arguments: str, code: int | None = 0, timeout: float = 240.0
+    ) -> subprocess.CompletedProcess[str]:
         """`lampstand -C project …`; asserts the exit code unless it is None."""
         done = subprocess.run(
             [*LAMPSTAND, "-C", str(self.project), *arguments],
             env=self.env, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if code is not None:
-            assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == code, (
+                f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -121,7 +126,9 @@ class WholeSite:
 
     def primary(self, kind: str = "database") -> str:
         """Name of the primary of a kind."""
-        (found,) = [i["name"] for i in self.status()["instances"] if i["kind"] == kind and i["role"] == "primary"]
+        (found,) = [
+            i["name"] for i in self.status()["instances"] if i["kind"] == kind and i["role"] == "primary"
+        ]
         name: str = found
         return name
 

@@ -189,7 +189,8 @@ class Change:
         desired = Desired.read(self.of.folder)
         topology, _ = self.of.target.expand(desired)
         within = READY_WITHIN + self.of.site.app.start_timeout
-        await all_well(self.of.target.controller, topology, desired.generation, within, self._heard)
+        patience = desired.site.app.start_timeout
+        await all_well(self.of.target.controller, topology, desired.generation, within, self._heard, patience)
 
     def _heard(self, status: dict[str, object]) -> None:
         self.progress.waiting(str(status.get("sentence", "")))
