@@ -61,7 +61,7 @@ def main() -> int:
     as_json = "--json" in sys.argv[1:]
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app(prog_name="lampstand")
     except LampstandError as error:
         if verbose:
             import traceback

@@ -28,6 +28,9 @@ from lampstand.topology import File, Instance, Topology
 PATIENCE = 60.0
 """Seconds that an operator's steps wait for a recovery of the same group to end."""
 
+FIRST_ROUND = 3.0
+"""Seconds that a new controller waits at most for the first answer of every server before it writes routes."""
+
 TICK = 1.0
 """Seconds between two looks when nothing happens; deaths and changes of health wake it at once."""
 
@@ -60,6 +63,8 @@ class Controller:
         self._failures: dict[tuple[str, str], int] = {}
         self._fenced: set[str] = set()
         self._routing = asyncio.Lock()
+        self._unloaded: set[str] = set()
+        self._begun = time.monotonic()
         self._cycling = asyncio.Lock()
         self._supervision = Supervision()
         self._prober = Prober(runtime.secret, self._primary_of, self._impatient, self._heard)
@@ -99,7 +104,8 @@ class Controller:
         self.findings = self._diagnose(view)
         self._recover(view)
         await self._supervise(view)
-        await self.route()
+        if self._heard_all():
+            await self.route()
         self.edges.catch_up()
         self._report(self.view)
 
@@ -377,14 +383,33 @@ class Controller:
                     if self.runtime.read_live(file) != file.content:
                         self.runtime.write_live(instance, file)
                         changed.append(instance)
-            for instance in dict.fromkeys(i.name for i in changed):
-                target = self.topology.by_name[instance]
-                if self._seen[instance].state is State.RUNNING:
-                    try:
-                        await self.runtime.reload_routes(target, drop_old)
-                    except (LampstandError, OSError) as error:
-                        log.warning("%s does not take its routes: %s", instance, error)
-                self.event("routes", instance, "reload", "done")
+            for name in dict.fromkeys([*(i.name for i in changed), *self._unloaded]):
+                await self._reload_routes(name, drop_old)
+
+    async def _reload_routes(self, name: str, drop_old: bool) -> None:
+        """One server takes its routes; what it does not take now is tried again in the next cycle."""
+        instance = self.topology.by_name.get(name)
+        self._unloaded.discard(name)
+        if instance is None or self._seen[name].state is not State.RUNNING:
+            return
+        try:
+            # Requests of visitors end by themselves; only sessions with a deposed server must not go on.
+            await self.runtime.reload_routes(instance, drop_old and instance.kind == "gateway")
+        except (LampstandError, OSError) as error:
+            self._unloaded.add(name)
+            log.warning("%s does not take its routes: %s", name, error)
+        self.event("routes", name, "reload", "failed" if name in self._unloaded else "done")
+
+    def _heard_all(self) -> bool:
+        """Whether every server that runs was asked once: a controller that has only just come knows nothing, and the
+        routes that are there are better than what it could write."""
+        if time.monotonic() - self._begun > FIRST_ROUND:
+            return True
+        return all(
+            i.name in self.facts or i.probe.protocol == "process"
+            for i in self.topology.instances
+            if (seen := self._seen.get(i.name)) and seen.state is State.RUNNING
+        )
 
     # -- reporting ---------------------------------------------------------------------------------------------------
     def _report(self, view: View) -> None:

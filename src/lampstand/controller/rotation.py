@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from pathlib import Path
 
+from lampstand.engines import discover
 from lampstand.errors import LampstandError
 from lampstand.files import write_text
 from lampstand.targets.local.folder import StateFolder
@@ -11,8 +11,6 @@ from lampstand.targets.local.processes import run_once
 
 EVERY = 600.0
 """Seconds between two looks."""
-
-LOGROTATE = Path("/usr/sbin/logrotate")
 
 log = logging.getLogger("lampstand.controller")
 
@@ -33,7 +31,8 @@ def configuration(folder: StateFolder) -> str:
 
 async def rotate_logs(folder: StateFolder) -> None:
     """Run logrotate now and then, until cancelled. Without the program, say so once and do nothing."""
-    if not LOGROTATE.exists():
+    program = discover().logrotate.path
+    if not program:
         log.warning("logrotate is not installed: logs are not rotated (`lampstand doctor --fix`)")
         return
     conf = folder.root / "logrotate.conf"
@@ -41,6 +40,6 @@ async def rotate_logs(folder: StateFolder) -> None:
         await asyncio.sleep(EVERY)
         try:
             write_text(conf, configuration(folder), mode=0o600)
-            await run_once([str(LOGROTATE), "--state", str(folder.root / "logrotate.state"), str(conf)])
+            await run_once([program, "--state", str(folder.root / "logrotate.state"), str(conf)])
         except LampstandError as error:
             log.warning("logrotate: %s", error)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -10,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 @cache
 def environment(room: str) -> Environment:
     """A Jinja environment over the `.j2` files of one tier's folder; an unknown variable is an error."""
-    env = Environment(
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent / room),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -18,7 +19,6 @@ def environment(room: str) -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # configuration files, not HTML; quoting is by the filters each room adds
     )
-    return env
 
 
 def render(room: str, template: str, **variables: object) -> str:
@@ -28,4 +28,5 @@ def render(room: str, template: str, **variables: object) -> str:
 
 def add_filter(room: str, name: str, function: Callable[[str], str]) -> None:
     """Registers a quoting filter for the templates of one room."""
-    environment(room).filters[name] = function
+    filters = cast("dict[str, Callable[[str], str]]", environment(room).filters)
+    filters[name] = function

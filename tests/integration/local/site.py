@@ -21,8 +21,8 @@ APPLICATION = """<?php
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 header('Cache-Control: no-store');
 header('X-Served-By: ' . getenv('LAMPSTAND_SERVER'));
-$pdo = fn() => new PDO('mysql:host=' . getenv('DB_HOST') . ';port=' . getenv('DB_PORT') . ';dbname=' . getenv('DB_NAME'),
-    getenv('DB_USER'), getenv('DB_PASSWORD'), [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
+$place = 'mysql:host=' . getenv('DB_HOST') . ';port=' . getenv('DB_PORT') . ';dbname=' . getenv('DB_NAME');
+$pdo = fn() => new PDO($place, getenv('DB_USER'), getenv('DB_PASSWORD'), [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
 if ($path === '/healthz') {
     if (file_exists(__DIR__ . '/broken')) { http_response_code(500); exit('broken on purpose'); }
     $pdo()->query('SELECT 1');
@@ -35,7 +35,11 @@ if ($path === '/write') {
     exit('written');
 }
 if ($path === '/count') { exit((string) $pdo()->query('SELECT COUNT(*) FROM notes')->fetchColumn()); }
-if ($path === '/session') { session_start(); $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1; exit((string) $_SESSION['n']); }
+if ($path === '/session') {
+    session_start();
+    $_SESSION['n'] = ($_SESSION['n'] ?? 0) + 1;
+    exit((string) $_SESSION['n']);
+}
 if ($path === '/env') { exit((string) getenv($_GET['name'])); }
 if ($path === '/huge') { header('X-Huge: ' . str_repeat('a', 100000)); exit('huge'); }
 if ($path === '/slow') { usleep((int) (1e6 * min(10, (float) ($_GET['seconds'] ?? 1)))); exit('slow'); }
