@@ -5,6 +5,7 @@ this test fail until it is tested, and one that it forgets fails as missing. Upd
 several stacks are wrong or missing in moto; the canned answers of tests/unit/test_aws_changes.py stand for them.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 from moto.cloudformation.parsing import resource_class_from_type
 
+from lampstand.errors import LampstandError, UnavailableError, UsageError
+from lampstand.plan import Action
+from lampstand.releases.words import Order
 from lampstand.targets.aws import inventory, policy, preflight
 from lampstand.targets.aws.cloud import AwsError, Cloud, explained
 from lampstand.targets.aws.deployment import AwsDeployment
@@ -258,11 +262,62 @@ def test_purge_invalidates_paths_and_tags(cloud: Cloud, monkeypatch: pytest.Monk
     monkeypatch.setattr(deployment, "outputs", lambda: {"Distribution": made})
     for urls, tags, expected in (
         (["/news/*"], ["hats"], ["/news/*", "#hats"]),
-        ([], [], ["/*"]),
+        ([], ["a", "b"], ["#a", "#b"]),
     ):
-        id_ = deployment.purge(urls, tags)
+        id_ = deployment.purge(urls, tags)["invalidation"]
         found = client.get_invalidation(DistributionId=made, Id=id_)["Invalidation"]["InvalidationBatch"]
         assert found["Paths"]["Items"] == expected
+
+
+def test_purge_takes_what_the_verb_takes(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = AwsDeployment(site().site, Path(), None, cloud)
+    asked: list[tuple[list[str], list[str]]] = []
+    monkeypatch.setattr(
+        deployment, "purge", lambda paths, tags: asked.append((list(paths), list(tags))) or {}
+    )
+    given: Any = {"urls": [], "tags": [], "prefix": None, "everything": False, "soft": True}
+    for change in (
+        {"urls": ["https://h/a?x=1", "/b"]},
+        {"prefix": "/c/"},
+        {"tags": ["t"]},
+        {"everything": True},
+    ):
+        asyncio.run(deployment.operate("purge", **{**given, **change}))
+    assert asked == [(["/a", "/b"], []), (["/c/*"], []), ([], ["t"]), (["/*"], [])]
+    with pytest.raises(UsageError):
+        asyncio.run(deployment.operate("purge", **given))
+
+
+def test_receipts_of_deploys_are_kept_in_the_bucket(account: Cloud, tmp_path: Path) -> None:
+    """A deploy to a release that is not there, refused; then one that moto cannot roll (it has no instance refresh)."""
+    deployment = AwsDeployment(site().site, tmp_path, None, account)
+    releasing = deployment.releasing
+    bucket = deployment.outputs()["ReleasesBucket"]
+    deployment.shipping.roller.ship(bucket, "r1", "{}")
+    deployment.shipping.roller.ship(bucket, "r2", "{}")
+    says = Silence()
+    with pytest.raises(UsageError, match="no such release"):
+        asyncio.run(releasing.deploy(Order("deploy", "nope"), lambda _: True, says))
+    assert asyncio.run(releasing.deploy(Order("deploy", "r2"), lambda _: False, says)) is None
+    with pytest.raises(LampstandError):
+        asyncio.run(releasing.deploy(Order("deploy", "r2"), lambda _: True, says))
+    with pytest.raises(UnavailableError):
+        asyncio.run(releasing.deploy(Order("deploy", canary=0.1), lambda _: True, says))
+    assert [releasing.release(str(n))["outcome"] for n in (1, 2, 3)] == ["refused", "refused", "returned"]
+    assert releasing.release("3")["serves"] == "r1"
+    assert [(r["release"], r["state"]) for r in releasing.releases() if r["release"] == "r1"] == [
+        ("r1", "serves")
+    ]
+
+
+class Silence:
+    """Progress that nobody hears."""
+
+    def say(self, text: str) -> None: ...
+
+    def action(self, action: Action, state: str) -> None: ...
+
+    def waiting(self, sentence: str) -> None: ...
 
 
 def test_secrets_of_the_application_are_kept_and_not_written_twice(

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from lampstand.plan import Action
+from lampstand.releases.words import Order
 from lampstand.site import Site
 from lampstand.targets.aws.deployment import AwsDeployment
 
@@ -65,10 +66,10 @@ def test_a_site_is_made_asked_rolled_and_taken_away(deployment: AwsDeployment, t
     first = ask(url)
     assert "one" in first
     (tmp_path / "index.php").write_text(PAGE.format(text="two"))
-    asyncio.run(deployment.deploy(None, Says()))
+    assert asyncio.run(deployment.releasing.deploy(Order("deploy", dirty=True), lambda _: True, Says()))
     deployment.purge(["/*"], [])
     assert "two" in ask(url, "two")
-    asyncio.run(deployment.rollback(None, Says()))
+    assert asyncio.run(deployment.releasing.deploy(Order("deploy", first.split()[1]), lambda _: True, Says()))
     assert deployment.status()["well"]
 
 

@@ -5,30 +5,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from lampstand.errors import LampstandError, UnavailableError
+from lampstand.errors import LampstandError, UnavailableError, UsageError
 from lampstand.plan import Action, Plan, Verb
 from lampstand.site import Site
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.aws import changes, export, images, inventory, preflight
 from lampstand.targets.aws.application import log_group
 from lampstand.targets.aws.bundle import bundle
-from lampstand.targets.aws.changes import Change, ChangeSet
+from lampstand.targets.aws.changes import ChangeSet
 from lampstand.targets.aws.cloud import AwsError, Cloud, error_code, explained, open_cloud
 from lampstand.targets.aws.cost import Estimate, bundled, estimate, online
+from lampstand.targets.aws.releasing import AwsReleasing
 from lampstand.targets.aws.remove import Remover, delete_kept
-from lampstand.targets.aws.run import Progress as StepProgress
 from lampstand.targets.aws.run import Runner
 from lampstand.targets.aws.scope import Scope
 from lampstand.targets.aws.shells import Shells
 from lampstand.targets.aws.shipping import Shipping, project_release
 from lampstand.targets.aws.stacks import Stack, stacks
+from lampstand.targets.aws.steps import Steps, action_of
+from lampstand.targets.aws.tail import tail
 from lampstand.targets.aws.userdata import GROUPS, parameters
 from lampstand.targets.base import Progress, Shell
 from lampstand.targets.scaling import scaled
 
-_VERBS: Mapping[str, Verb] = {"add": Verb.CREATE, "remove": Verb.REMOVE}
+if TYPE_CHECKING:
+    from lampstand.drills.runner import Site as DrillSite
 
 
 class AwsDeployment:
@@ -69,7 +73,7 @@ class AwsDeployment:
 
     @cached_property
     def shipping(self) -> Shipping:
-        """Its releases."""
+        """What its releases need."""
         return Shipping(self.cloud, self.scope, self.project, self.environment, self.outputs)
 
     @cached_property
@@ -265,17 +269,10 @@ class AwsDeployment:
 
     # -- releases ----------------------------------------------------------------------------------
 
-    async def deploy(self, release: str | None, progress: Progress) -> str:
-        """Ship the project's release (or roll to one that was shipped before) and roll it out; returns its id."""
-        return self.shipping.deploy(release, progress)
-
-    async def rollback(self, release: str | None, progress: Progress) -> str:
-        """Return to a release, by default the one shipped before the running one."""
-        return self.shipping.rollback(release, progress)
-
-    def releases(self) -> list[dict[str, Any]]:
-        """The releases that were shipped, the newest first."""
-        return self.shipping.releases()
+    @property
+    def releasing(self) -> AwsReleasing:
+        """Its releases."""
+        return AwsReleasing(self.shipping, self.shells)
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -315,33 +312,8 @@ class AwsDeployment:
         }
 
     def logs(self, names: Sequence[str], lines: int, follow: bool) -> Iterator[tuple[str, str]]:
-        """Lines that machines sent to CloudWatch: the last hour's, at most `lines`, then new ones with
-        `follow`."""
-        start = int((time.time() - 3600) * 1000)
-        seen: set[str] = set()
-        first = True
-        while True:
-            with explained("reading the logs"):
-                events = list(
-                    self.cloud.pages(
-                        "logs",
-                        "filter_log_events",
-                        "events",
-                        logGroupName=log_group(self.scope),
-                        startTime=start,
-                    )
-                )
-            fresh = [e for e in events if e["eventId"] not in seen]
-            shown = [(str(e["logStreamName"]), str(e["message"])) for e in fresh]
-            shown = [(s, m) for s, m in shown if not names or any(n in s.split("/") for n in names)]
-            yield from shown[-lines:] if first else shown
-            seen.update(str(e["eventId"]) for e in fresh)
-            first = False
-            if not follow:
-                return
-            # Events arrive late; those of the last minute are read again and known by their ids.
-            start = max(start, int((time.time() - 60) * 1000))
-            time.sleep(2.0)
+        """Lines that machines sent to CloudWatch: the last hour's, at most `lines`, then new ones with `follow`."""
+        return tail(self.cloud, log_group(self.scope), names, lines, follow)
 
     def events(self, follow: bool) -> Iterator[dict[str, Any]]:
         """CloudTrail keeps the audit log on AWS."""
@@ -365,22 +337,33 @@ class AwsDeployment:
 
     # -- the CDN, and walking away -----------------------------------------------------------------
 
-    def purge(self, urls: Sequence[str], tags: Sequence[str]) -> str:
-        """Invalidate paths (`/news/*`) and tags at every location; returns the invalidation's id.
+    def purge(self, paths: Sequence[str], tags: Sequence[str]) -> dict[str, Any]:
+        """Invalidate paths (`/news/*`) and tags at every location. CloudFront names a tag `#tag` among the paths.
 
-        CloudFront names a tag `#tag` in the list of paths.
+        Returns when CloudFront has taken it, as the document of `purge --json`; it is everywhere seconds later.
         """
-        items = [*urls, *(f"#{tag}" for tag in tags)] or ["/*"]
-        reference = f"lampstand-{time.time_ns()}"
+        items = [*paths, *(f"#{tag}" for tag in tags)]
+        began = time.monotonic()
         with explained("purging"):
             answer = self.cloud.client("cloudfront").create_invalidation(
                 DistributionId=self.outputs()["Distribution"],
                 InvalidationBatch={
                     "Paths": {"Quantity": len(items), "Items": items},
-                    "CallerReference": reference,
+                    "CallerReference": f"lampstand-{time.time_ns()}",
                 },
             )
-        return str(answer["Invalidation"]["Id"])
+        row = {
+            "edge": "cloudfront",
+            "purged": len(items),
+            "ms": 1000 * (time.monotonic() - began),
+            "error": "",
+        }
+        return {
+            "edges": [row],
+            "ms": row["ms"],
+            "failed": [],
+            "invalidation": str(answer["Invalidation"]["Id"]),
+        }
 
     def cost(self, offline: bool = False) -> Estimate:
         """What the site costs a month: by the Pricing API, or by the bundled table without credentials."""
@@ -396,15 +379,30 @@ class AwsDeployment:
             # No credentials, or no right to ask: the table says where its prices are from and how old they are.
             return estimate(scope, region)
 
-    async def operate(self, operation: str, **arguments: object) -> dict[str, Any]:
-        """There is no controller on AWS."""
-        if operation == "switchover":
+    async def operate(self, operation: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        """`purge` and `switchover`; there is no controller on AWS to ask for anything else."""
+        if operation == "purge":
+            urls: Sequence[str] = arguments.get("urls") or ()
+            paths = [urlsplit(url).path or "/" for url in urls]
+            if prefix := arguments.get("prefix"):
+                paths.append(f"{prefix}*")
+            if arguments.get("everything"):
+                paths = ["/*"]
+            tags: Sequence[str] = arguments.get("tags") or ()
+            if not paths and not tags:
+                raise UsageError("nothing is named", mend="name URLs, --tag, --prefix or --all")
+            return self.purge(paths, tags)
+        if operation == "switchover" and arguments.get("kind", "database") == "database":
+            began = time.monotonic()
+            primary = self.outputs()["PrimaryId"]
             with explained("failing over the database"):
-                self.cloud.client("rds").reboot_db_instance(
-                    DBInstanceIdentifier=self.outputs()["PrimaryId"], ForceFailover=True
-                )
-            return {"operation": operation, "done": True}
-        raise UnavailableError(f"{operation} is RDS's and ElastiCache's own business on AWS")
+                self.cloud.client("rds").reboot_db_instance(DBInstanceIdentifier=primary, ForceFailover=True)
+            return {"primaries": {"database": primary}, "seconds": round(time.monotonic() - began, 1)}
+        raise UnavailableError(f"{operation} is not available on AWS")
+
+    def drill_site(self) -> "DrillSite":
+        """Drills kill processes; on AWS they would have to be AWS's own (Fault Injection Service)."""
+        raise UnavailableError("drills are not available on AWS", mend="run them on another target")
 
     def export(self, folder: str) -> Sequence[str]:
         """Templates, and a script for the AWS CLI. Needs no account: images are named as they will be."""
@@ -417,27 +415,3 @@ class AwsDeployment:
         references = {name: f"{registry}:{release}-{name}" for name in images.NAMES}
         many = export.files(scope, region, {release: bundle(scope, release, references)})
         return export.write(Path(folder), many)
-
-
-class Steps:
-    """Tells how the six steps stand: a line when one begins or ends, and the present state in between."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._states: dict[int, str] = {}
-
-    def __call__(self, step: StepProgress) -> None:
-        if self._states.get(step.step) != step.state:
-            self._states[step.step] = step.state
-            if step.state != "waits":
-                self._progress.say(str(step))
-        elif step.state == "runs":
-            self._progress.waiting(str(step))
-
-
-def action_of(change: Change) -> Action:
-    """A change of a change set as an action of a plan."""
-    verb = Verb.RESTART if change.replacement == "yes" else _VERBS.get(change.verb, Verb.RELOAD)
-    what = {"yes": "replaced", "maybe": "perhaps replaced"}.get(change.replacement, "")
-    cause = " ".join(filter(None, [change.type, what, ", ".join(change.causes)]))
-    return Action(verb, change.name, change.stack, cause)

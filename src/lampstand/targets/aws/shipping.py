@@ -1,15 +1,13 @@
-"""Releases of the project's folder: built, shipped, rolled out, rolled back, listed."""
+"""What a release needs before machines can run it: its id, images, assets, document, and the application's secrets."""
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from lampstand.errors import LampstandError, UsageError
+from lampstand.errors import LampstandError
 from lampstand.releases.package import read_sources
-from lampstand.site.secrets import application_secret_values
 from lampstand.targets.aws import images
 from lampstand.targets.aws.behaviours import paths
 from lampstand.targets.aws.bundle import bundle
@@ -102,39 +100,6 @@ class Shipping:
             if s.path.startswith(prefix) and s.link is None
         ]
         return [n for n in names if any(b.matches(f"/{n}") for b in patterns)]
-
-    def deploy(self, release: str | None, progress: Progress) -> str:
-        """Ship the project's release (or roll to one that was shipped before) and roll it out; returns its
-        id."""
-        wanted = release or self.release()
-        groups = self.groups()
-        if release is None:
-            self.keep_secrets(application_secret_values(self.scope.site, self.project))
-            self.ship(wanted, progress)
-        elif wanted not in [s.id for s in self.roller.shipped(self.outputs()["ReleasesBucket"])]:
-            raise UsageError(f"there is no release {wanted!r}", mend="`lampstand releases -t aws` lists them")
-        self.roller.roll(groups, wanted, progress.waiting)
-        return wanted
-
-    def rollback(self, release: str | None, progress: Progress) -> str:
-        """Return to a release, by default the one shipped before the running one. A database change is not
-        undone."""
-        if release is None:
-            running = self.running_release()
-            known = [s.id for s in self.roller.shipped(self.outputs()["ReleasesBucket"])]
-            before = known[known.index(running) + 1 :] if running in known else known
-            if not before:
-                raise LampstandError("there is no release before the running one")
-            release = before[0]
-        return self.deploy(release, progress)
-
-    def releases(self) -> list[dict[str, Any]]:
-        """The releases that were shipped, the newest first."""
-        running = self.running_release()
-        return [
-            {"id": s.id, "shipped": s.when, "running": s.id == running}
-            for s in self.roller.shipped(self.outputs()["ReleasesBucket"])
-        ]
 
     def keep_secrets(self, values: Mapping[str, str]) -> None:
         """Put the values of `app.secrets` where machines read them, when they changed."""
