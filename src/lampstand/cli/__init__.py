@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lampstand import __version__
-from lampstand.cli import cdn, changes, checks, data, drill, looks, operations, releases, tools
+from lampstand.cli import aws, build, cdn, changes, checks, data, drill, looks, operations, releases, tools
 from lampstand.cli.options import Common, parameters
 from lampstand.cli.session import fail
 from lampstand.errors import ExitCode, LampstandError
@@ -51,7 +51,7 @@ def _describe_root() -> None:
 
 
 _describe_root()
-for _module in (changes, looks, cdn, data, releases, operations, drill, tools, checks):
+for _module in (changes, looks, cdn, data, releases, operations, drill, tools, checks, build, aws):
     _module.register(app)
 
 

@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import socket as socket_module
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -36,25 +37,29 @@ async def serve_api(controller: "Controller", socket: Path | None = None, port: 
     from lampstand.controller.operations import operations
 
     app = await asyncio.to_thread(_application, controller, operations(controller))
-    if socket is not None:
-        socket.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        socket.unlink(missing_ok=True)
-        old = os.umask(0o177)  # the socket belongs to its owner alone from its first moment
-        config = uvicorn.Config(app, uds=str(socket), log_config=None, access_log=False, lifespan="off")
-    else:
-        old = os.umask(0o027)
-        config = uvicorn.Config(
-            app, host="0.0.0.0", port=port, log_config=None, access_log=False, lifespan="off"
-        )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # the controller has its own
+    where = {"host": "0.0.0.0", "port": port} if socket is None else {"uds": str(socket)}
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", **where))
+    sockets = None if socket is None else [_private_socket(socket)]
     try:
         with contextlib.suppress(asyncio.CancelledError):
-            await server._serve()  # `serve` would capture the signals  # pyright: ignore[reportPrivateUsage]
+            await server._serve(sockets)  # `serve` would capture the signals  # pyright: ignore[reportPrivateUsage]
     finally:
-        os.umask(old)
         if socket is not None:
             socket.unlink(missing_ok=True)
+
+
+def _private_socket(path: Path) -> socket_module.socket:
+    """A listening unix socket that belongs to its owner alone from its first moment (uvicorn opens its own to all)."""
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket_module.socket(socket_module.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(128)
+    return listener
 
 
 def _import() -> Any:  # noqa: ANN401 - the module

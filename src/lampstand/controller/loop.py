@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
+from lampstand.code import fingerprint
 from lampstand.controller.health import Facts, Judge, complaint
 from lampstand.controller.journal import Journal
 from lampstand.controller.probing import Prober
@@ -426,6 +427,7 @@ class Controller:
             "version": 1,
             "site": self.topology.site,
             "time": view.now,
+            "code": fingerprint(),
             "generation": self.runtime.generation,
             "sentence": self.sentence,
             "primaries": dict(self.memory.primaries),

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lampstand.targets.local.folder import StateFolder
 from tests.integration.local.site import WholeSite, kill, whole_site
 from tests.support import eventually
 
@@ -62,7 +63,13 @@ def test_sessions_are_shared_by_all_web_servers(site: WholeSite) -> None:
 
 
 def test_private_files_are_not_served(site: WholeSite) -> None:
-    for path in ("/lampstand.yaml", "/.git/config", "/index.php~", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"):
+    for path in (
+        "/lampstand.yaml",
+        "/.git/config",
+        "/index.php~",
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+    ):
         assert "site:" not in get(site, path).text
 
 
@@ -88,9 +95,17 @@ def test_json_documents_and_tables(site: WholeSite) -> None:
 def test_no_password_is_shown(site: WholeSite) -> None:
     secrets = json.loads((site.state / "secrets.json").read_text())
     assert (site.state / "secrets.json").stat().st_mode & 0o777 == 0o600
+    assert StateFolder.at(site.state).socket.stat().st_mode & 0o777 == 0o600
     shown = "".join(
         site.call(*verb).stdout + site.call(*verb).stderr
-        for verb in (("config",), ("config", "--json"), ("status", "-v"), ("plan", "-v"), ("logs", "-n", "1000"), ("events",))
+        for verb in (
+            ("config",),
+            ("config", "--json"),
+            ("status", "-v"),
+            ("plan", "-v"),
+            ("logs", "-n", "1000"),
+            ("events",),
+        )
     )
     for name, value in secrets.items():
         assert value not in shown, f"{name} is shown"

@@ -157,6 +157,10 @@ class LocalReleasing:
         if steps and not confirm(steps):
             self.end(receipt, "refused", "it was not confirmed", receipt.previous)
             return False
+        if before is not None:
+            # What follows asks it for things that an older one may not know.
+            await self.target.ensure_controller()
+            await self.target.controller.ready()
         self.deployment.make_shared_folders()
         self._keep_assets(desired.release, receipt.previous)
         requests = asks(self.site.deploy.requests, self.site.app.health)

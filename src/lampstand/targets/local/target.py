@@ -1,6 +1,7 @@
 """The local target: processes on this machine, reconciled by Lampstand itself."""
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -8,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lampstand.code import fingerprint
 from lampstand.engines import Engines
 from lampstand.errors import LampstandError
+from lampstand.files import write_text
 from lampstand.observed import Health, Observed, ObservedInstance, State
 from lampstand.plan import Action, Plan, Verb
 from lampstand.targets.base import Report
@@ -21,6 +24,9 @@ from lampstand.targets.local.ports import Ports, is_free
 from lampstand.targets.local.supervisor import Supervisor, stopped_first
 from lampstand.targets.waiting import ROUTED, SWITCHOVER_WITHIN, settled, well_again
 from lampstand.topology import Instance, Process, Topology, expand
+
+CONTROLLER_ENDS = 10.0
+"""Seconds that the controller gets to finish its cycle."""
 
 
 class LocalTarget:
@@ -79,12 +85,15 @@ class LocalTarget:
         return written
 
     async def ensure_controller(self) -> None:
-        """Start the controller when none runs."""
-        record = self.controller.record
+        """Start the controller when none runs, and replace one that runs other code than this: that stops nothing."""
+        record, kept = self.controller.record, self.folder.root / "controller.code"
         if record.find():
-            return
+            if kept.exists() and kept.read_text() == fingerprint():
+                return
+            await processes.stop(record, signal.SIGTERM, CONTROLLER_ENDS)
         argv = (sys.executable, "-I", "-m", "lampstand.controller", "--state", str(self.folder.root))
         process = Process("controller", argv, account="root")
+        write_text(kept, fingerprint())
         await processes.spawn(record, process, self.folder.root / "controller.log")
 
     async def apply(self, plan: Plan, topology: Topology, report: Report) -> None:
@@ -152,7 +161,7 @@ class LocalTarget:
 
     async def stop(self, report: Report) -> list[str]:
         """Stop the controller, then everything: what visitors reach first, data last. Returns what was stopped."""
-        await processes.stop(self.controller.record, 15, 10.0)
+        await processes.stop(self.controller.record, signal.SIGTERM, CONTROLLER_ENDS)
         seen = self.supervisor.observe_all()
         running = [n for n, s in seen.items() if s.state is not State.STOPPED]
         kinds = {n: s.kind for n, s in seen.items()}
