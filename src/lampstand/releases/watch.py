@@ -85,11 +85,11 @@ class Watch:
         others_well = any(i["health"] == Health.GOOD for n, i in web.items() if n not in self._new)
         for name in self._new:
             entry = web.get(name)
+            if entry is not None and entry["state"] in (State.STOPPED, State.PARTIAL):
+                return f"{name} ended after it was let in"
             if entry is None or entry["health"] == Health.GOOD:
                 self._ill_since.pop(name, None)
                 continue
-            if entry["state"] in (State.STOPPED, State.PARTIAL):
-                return f"{name} ended after it was let in"
             since = self._ill_since.setdefault(name, now)
             if now - since > (ILL_BESIDE_WELL if others_well else ILL_WITH_ALL):
                 return f"{name} became ill after it was let in: {entry['health_text']}"

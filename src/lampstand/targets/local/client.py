@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -11,6 +12,10 @@ from typing import Any, cast
 from lampstand.errors import LampstandError, TimedOutError
 from lampstand.targets.local.folder import StateFolder
 from lampstand.targets.local.processes import Record
+
+
+class UnreachableError(LampstandError):
+    """Nobody answers on the controller's socket (yet, or any more)."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -23,7 +28,12 @@ class UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        # Through a descriptor of its folder, because the name of a socket may have only 107 bytes (unix(7)).
+        folder = os.open(os.path.dirname(self._path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{os.path.basename(self._path)}")
+        finally:
+            os.close(folder)
 
 
 class ControllerClient:
@@ -56,7 +66,7 @@ class ControllerClient:
         except TimeoutError:
             raise TimedOutError(f"the controller did not answer within {timeout:g} s", operation) from None
         except (OSError, http.client.HTTPException) as error:
-            raise LampstandError(
+            raise UnreachableError(
                 f"the controller cannot be reached ({error})", mend="run `lampstand up`"
             ) from error
         finally:
@@ -72,7 +82,7 @@ class ControllerClient:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
         except (OSError, http.client.HTTPException) as error:
-            raise LampstandError(
+            raise UnreachableError(
                 f"the controller cannot be reached ({error})", mend="run `lampstand up`"
             ) from error
         finally:

@@ -18,6 +18,7 @@ from lampstand.releases.roll import FOLLOWERS, STARTING, Stage, admitted, rolled
 from lampstand.releases.watch import Watch
 from lampstand.site import Web
 from lampstand.targets.base import Progress
+from lampstand.targets.local.client import UnreachableError
 from lampstand.targets.local.connections import connections
 from lampstand.targets.local.desired import Desired, keep_ports
 from lampstand.targets.local.ports import Ports
@@ -251,12 +252,10 @@ class Rollout:
     # -- the controller ----------------------------------------------------------------------------------------------
     async def ask(self, operation: str, **arguments: object) -> dict[str, Any]:
         """Ask the controller; one that died meanwhile is replaced first."""
-        for attempt in (1, 2, 3):
+        for _ in range(3):
             try:
                 return await asyncio.to_thread(self.target.controller.post, operation, 30.0, **arguments)
-            except LampstandError:
-                if attempt == 3 or self.target.controller.running():
-                    raise
-            await self.target.ensure_controller()
-            await self.target.controller.ready()
-        raise AssertionError("unreachable")
+            except UnreachableError:
+                await self.target.ensure_controller()
+                await self.target.controller.ready()
+        return await asyncio.to_thread(self.target.controller.post, operation, 30.0, **arguments)
