@@ -45,12 +45,21 @@ class DockerSite:
     project: Path
     state: Path
 
-    def lampstand(self, *arguments: str, timeout: float = 400.0) -> str:
-        """`lampstand -t docker ARGUMENTS`."""
-        return run(
-            sys.executable, "-m", "lampstand", "-C", str(self.project), "-t", "docker", "-y", *arguments,
-            env={"XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"}, timeout=timeout,
+    def tried(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`lampstand -t docker -y ARGUMENTS`; it may fail."""
+        return subprocess.run(
+            [sys.executable, "-m", "lampstand", "-C", str(self.project), "-t", "docker", "-y", *arguments],
+            capture_output=True, text=True, check=False, timeout=500,
+            env={**os.environ, "XDG_STATE_HOME": str(self.state), "NO_COLOR": "1"},
         )  # fmt: skip
+
+    def lampstand(self, *arguments: str) -> str:
+        """The same, which must end well; its standard output."""
+        done = self.tried(*arguments)
+        assert done.returncode == 0, (
+            f"{arguments}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
+        return done.stdout
 
     def status(self) -> dict[str, Any]:
         """The status document."""

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -18,11 +16,7 @@ def well(site: DockerSite) -> bool:
 
 
 def drill(site: DockerSite, name: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "lampstand", "-C", str(site.project), "-t", "docker", "-y", "drill", name, "--json"],
-        capture_output=True, text=True, check=False, timeout=400,
-        env={**os.environ, "XDG_STATE_HOME": str(site.state)},
-    )  # fmt: skip
+    done = site.tried("drill", name, "--json")
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 

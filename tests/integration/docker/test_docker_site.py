@@ -1,10 +1,7 @@
 """The verbs on a real engine, and what the containers may not do."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -127,10 +124,18 @@ def test_a_configuration_that_is_read_again_needs_no_new_container(site: DockerS
 
 
 def test_a_configuration_that_the_engine_refuses_changes_nothing(site: DockerSite) -> None:
-    site.write({"memory_limit: 200M": 'memory_limit: 200M, extension: "/nowhere.so"'})
-    assert json.loads(site.lampstand("plan", "--json"))["waves"]
-    site.write({', extension: "/nowhere.so"': ""})
-    assert json.loads(site.lampstand("plan", "--json"))["waves"] == []
+    before = {n: site.inspect(n, "{{.Id}}") for n in ("database-1", "database-2", "database-3")}
+    whole = (site.project / "lampstand.yaml").read_text()
+    (site.project / "lampstand.yaml").write_text(whole + "\ndatabase: {settings: {no_such_variable: '1'}}\n")
+    try:
+        refused = site.tried("up")
+        assert refused.returncode != 0
+        assert "no_such_variable" in refused.stderr
+    finally:
+        (site.project / "lampstand.yaml").write_text(whole)
+    assert {n: site.inspect(n, "{{.Id}}") for n in before} == before
+    site.lampstand("up")
+    assert site.status()["well"]
 
 
 def test_scaling_concerns_nobody_else(site: DockerSite) -> None:
@@ -170,11 +175,7 @@ def test_a_release_that_does_not_start_is_taken_back(site: DockerSite) -> None:
     good = page.read_text()
     page.write_text("<?php http_response_code(500); exit;\n")
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "lampstand", "-C", str(site.project), "-t", "docker", "-y", "deploy", "--dirty"],
-            capture_output=True, text=True, check=False, timeout=390,
-            env={**os.environ, "XDG_STATE_HOME": str(site.state)},
-        )  # fmt: skip
+        done = site.tried("deploy", "--dirty")
     finally:
         page.write_text(good)
     assert done.returncode != 0

@@ -50,6 +50,8 @@ class Project:
     """Image name (tier, `controller`) -> tag."""
     release_tags: Mapping[str, str]
     """Release -> tag of the web image that holds it."""
+    release: str
+    """The release that is wished: what `app.release` runs in."""
     addresses: Addresses
     ports: Mapping[str, int]
     """`instance/port` -> port published on the host."""
@@ -196,9 +198,8 @@ def _entries(topology: Topology) -> list[str]:
 def _release(topology: Topology, project: Project) -> dict[str, Any]:
     """`app.release` in the environment of a web server. The visitors' entries start when it is done, so that nobody
     meets an application without its tables; it is tried again until there is a primary to write to."""
-    web = topology.of_kind("web")[0]
     return {
-        "image": image_of(web, project),
+        "image": project.release_tags[project.release],
         "build": {"context": "images/web"},
         "entrypoint": ["/usr/local/bin/lampstand-init", "exec", RELEASE],
         "command": [_plain(argument) for argument in command_line(project.site.app.release or ())],

@@ -2,11 +2,16 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from lampstand.errors import LampstandError, TimedOutError
 from lampstand.targets.docker.description import encoded
+
+
+_MARKED = re.compile(r"\[(?:ERROR|emerg|crit|alert)\]")
+"""How MariaDB and nginx mark what ended them."""
 
 
 async def ask(folder: Path, verb: str, arguments: Sequence[str] = (), deadline: float = 5.0) -> str:
@@ -31,9 +36,15 @@ async def ask(folder: Path, verb: str, arguments: Sequence[str] = (), deadline: 
         raise LampstandError(f"does not listen ({error.strerror or error})", name) from error
     output, _, code = answer.rpartition("\nexit ")
     if code.strip() != "0":
-        tail = "\n".join(output.strip().splitlines()[-5:]) or f"`{verb}` failed"
-        raise LampstandError(tail, name)
+        raise LampstandError(_complaint(output) or f"`{verb}` failed", name)
     return output
+
+
+def _complaint(output: str) -> str:
+    """What matters of a program's output: the lines that engines mark as errors, else the last ones."""
+    lines = output.strip().splitlines()
+    marked = [line for line in lines if _MARKED.search(line)]
+    return "\n".join((marked or lines)[-5:])
 
 
 async def _connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

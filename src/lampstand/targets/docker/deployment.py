@@ -162,6 +162,7 @@ class DockerDeployment:
             site=site,
             tags={name: image.tag for name, image in found.items()},
             release_tags=tags,
+            release=desired.release,
             addresses=addresses,
             ports=published(site, ports),
             owner=self.folder.owner(),

@@ -18,6 +18,7 @@ from lampstand.targets.docker.compose import (
     compose_text,
     container_name,
     engine_configuration,
+    image_of,
 )
 from lampstand.targets.docker.containers import observed
 from lampstand.targets.docker.controller import DockerController
@@ -162,18 +163,22 @@ class DockerTarget:
         report(action, "done")
 
     async def _reload(self, instance: Instance, project: Project) -> None:
-        """The engine's own checker decides first; when it refuses, the old files are put back."""
+        await self._write_checked(instance, project)
+        await control.ask(self.folder.control / instance.name, "reload", (), 30.0)
+        self.folder.remember(instance.name, instance.config_hash)
+
+    async def _write_checked(self, instance: Instance, project: Project) -> None:
+        """The engine's own checker decides first, where the same image runs; when it refuses, the old files are put
+        back."""
+        runs = await asyncio.to_thread(self._runs, instance.name, image_of(instance, project))
         previous = self.folder.write_server(instance, project.site)
-        socket = self.folder.control / instance.name
         try:
             for process in instance.processes:
-                if process.check:
-                    await control.ask(socket, "run", process.check, 30.0)
+                if process.check and runs:
+                    await control.ask(self.folder.control / instance.name, "run", process.check, 30.0)
         except LampstandError:
             self.folder.put_back(previous)
             raise
-        await control.ask(socket, "reload", (), 30.0)
-        self.folder.remember(instance.name, instance.config_hash)
 
     async def _restart(self, instance: Instance, project: Project) -> None:
         routed = instance.kind in ROUTED
@@ -181,7 +186,7 @@ class DockerTarget:
             await settled(self.controller, instance.kind)
             await asyncio.to_thread(self.controller.post, "hold", instance=instance.name, reason="restart")
         try:
-            self.folder.write_server(instance, project.site)
+            await self._write_checked(instance, project)
             await self.cli.run(
                 self.cli.compose("up", "--detach", "--no-deps", "--force-recreate", instance.name),
                 deadline=START_SECONDS,
@@ -191,6 +196,14 @@ class DockerTarget:
         finally:
             if routed:
                 await asyncio.to_thread(self.controller.post, "release", instance=instance.name)
+
+    def _runs(self, name: str, image: str) -> bool:
+        """Whether the server's container runs that image."""
+        return any(
+            d["Config"]["Image"] == image and d["State"]["Status"] == "running"
+            for d in self.cli.containers()
+            if d["Config"]["Labels"].get(f"{LABEL}.instance") == name
+        )
 
     async def until_well(self, instance: Instance, deadline: float = 90.0) -> None:
         """Wait until the controller calls the container that runs now well. Raises TimedOutError."""
