@@ -1,6 +1,7 @@
 """What is left when one walks away from Lampstand: a Compose project, images that anybody can build."""
 
 import asyncio
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from lampstand.targets.docker import builder
 from lampstand.targets.docker.engine import DockerCli
-from tests.integration.docker.conftest import ROOT, make_site, run
+from tests.integration.docker.conftest import ROOT, DockerSite, make_site, run
 from tests.support import eventually
 
 pytestmark = pytest.mark.timeout(600)  # the first test also waits for the images
@@ -84,3 +85,16 @@ def test_the_same_input_makes_the_same_files(engine: str, tmp_path: Path) -> Non
 def test_the_scripts_that_make_an_engine_are_executable() -> None:
     for name in ("engine.sh", "base-image.sh"):
         assert os.access(ROOT / "tests/testbed/docker" / name, os.X_OK)
+
+
+def test_the_packages_of_an_image_are_listed_beside_it(site: DockerSite, tmp_path: Path) -> None:
+    cli = DockerCli("x", tmp_path)
+    tag = site.inspect("cache-1", "{{.Config.Image}}")
+    found = asyncio.run(builder.lists(cli, tag, tmp_path / "cache"))
+    assert found.sbom is not None
+    document = json.loads(found.sbom.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    names = {component["name"] for component in document["components"]}
+    assert {"redis-server", "libc6"} <= names
+    assert "usr/bin/redis-server" in found.files
+    assert len(found.digest) == 64

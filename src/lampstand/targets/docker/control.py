@@ -9,7 +9,6 @@ from pathlib import Path
 from lampstand.errors import LampstandError, TimedOutError
 from lampstand.targets.docker.description import encoded
 
-
 _MARKED = re.compile(r"\[(?:ERROR|emerg|crit|alert)\]")
 """How MariaDB and nginx mark what ended them."""
 
