@@ -97,7 +97,9 @@ def main() -> None:
             found["pss_mib"] = pss_of([*pids, controller])
             found["pss_controller_mib"] = pss_of([controller])
             for instance in status["instances"]:
-                found[f"pss_mib_{instance['name']}"] = pss_of([p["pid"] for p in instance["processes"] if p["pid"]])
+                found[f"pss_mib_{instance['name']}"] = pss_of(
+                    [p["pid"] for p in instance["processes"] if p["pid"]]
+                )
         finally:
             subprocess.run([*LAMPSTAND, *here, "down", "-y", "-q", "--delete-data"], env=env, check=False)
     print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=1))
