@@ -28,10 +28,14 @@ app = typer.Typer(
 )
 
 
-def _root(context: typer.Context, version: bool = False, **given: object) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"lampstand {__version__}")
         raise typer.Exit
+
+
+def _root(context: typer.Context, version: bool = False, **given: object) -> None:
+    del version  # printed already
     context.obj = Common(**given)  # type: ignore[arg-type]  # Typer parsed them by Common's own annotations
 
 
@@ -42,7 +46,9 @@ def _describe_root() -> None:
         "version",
         inspect.Parameter.KEYWORD_ONLY,
         default=False,
-        annotation=Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)],
+        annotation=Annotated[
+            bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        ],
     )
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     _root.__signature__ = inspect.Signature([first, version, *parameters()])  # type: ignore[attr-defined]
