@@ -276,22 +276,14 @@ def account_group(account: str) -> int:
         ) from None
 
 
+BEHIND = ("gateway", "cache", "sessions", "database")
+"""Kinds that the application asks: they stop when it is gone, or its workers would wait for them."""
+
+
 def stopped_first(names: Iterable[str], kinds: Mapping[str, str]) -> list[list[str]]:
-    """Names in the order of stopping: what visitors reach first, data last; each list side by side."""
-    order = (
-        "edge",
-        "visitors",
-        "balancer",
-        "worker",
-        "scheduler",
-        "web",
-        "gateway",
-        "cache",
-        "sessions",
-        "database",
-    )
-    rank = {kind: i for i, kind in enumerate(order)}
-    groups: dict[int, list[str]] = {}
-    for name in names:
-        groups.setdefault(0 if rank.get(kinds[name], 0) < 7 else 1, []).append(name)
-    return [groups[key] for key in sorted(groups)]
+    """Names in the order of stopping: what visitors reach and what the application runs, then what it asks; the names
+    of a list side by side."""
+    chosen = list(names)
+    before = [n for n in chosen if kinds[n] not in BEHIND]
+    after = [n for n in chosen if kinds[n] in BEHIND]
+    return [group for group in (before, after) if group]
