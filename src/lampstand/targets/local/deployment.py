@@ -22,7 +22,6 @@ from lampstand.targets.base import Progress, Shell
 from lampstand.targets.local import processes, sizes
 from lampstand.targets.local.desired import Desired, front, load_ports
 from lampstand.targets.local.folder import StateFolder
-from lampstand.targets.local.releasing import LocalReleasing
 from lampstand.targets.local.tail import follow_json, tail
 from lampstand.targets.local.target import LocalTarget
 from lampstand.targets.scaling import merged, scaled
@@ -31,6 +30,7 @@ from lampstand.topology import Instance, Topology
 
 if TYPE_CHECKING:
     from lampstand.drills.local_site import LocalDrillSite
+    from lampstand.targets.local.releasing import LocalReleasing
 
 
 class LocalDeployment:
@@ -49,8 +49,10 @@ class LocalDeployment:
         return LocalTarget(self.folder, discover())
 
     @cached_property
-    def releasing(self) -> LocalReleasing:
+    def releasing(self) -> "LocalReleasing":
         """Its releases."""
+        from lampstand.targets.local.releasing import LocalReleasing  # `status` need not pay for it
+
         return LocalReleasing(self)
 
     @property
