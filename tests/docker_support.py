@@ -40,5 +40,14 @@ def paper(
     tags = {n: f"lampstand/{n}:1" for n in ("edge", "balancer", "database", "cache", "controller", "web")}
     return Paper(
         topology,
-        Project("shop", model, tags, {RELEASE: "lampstand/shop-web:1"}, RELEASE, addresses, ports or {}, "1000:1000"),
+        Project(
+            "shop",
+            model,
+            tags,
+            {RELEASE: "lampstand/shop-web:1"},
+            RELEASE,
+            addresses,
+            ports or {},
+            "1000:1000",
+        ),
     )

@@ -99,7 +99,8 @@ class Deploy(Model):
     )
     timeout: Duration = option(1800.0, "Longer than this and the deploy is taken back.", "timeout: 1h")
     requests: Annotated[
-        tuple[Annotated[Line, Field(pattern=r"^(GET|HEAD|POST|PUT|PATCH|DELETE) /\S*( .*)?$")], ...], OneOrMore()
+        tuple[Annotated[Line, Field(pattern=r"^(GET|HEAD|POST|PUT|PATCH|DELETE) /\S*( .*)?$")], ...],
+        OneOrMore(),
     ] = option(
         (),
         "What a deploy asks the site all the time, to measure itself: method, path and, for one that writes, a form. "
