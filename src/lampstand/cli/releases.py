@@ -129,7 +129,10 @@ def releases(session: Session) -> None:
 @verb
 def show(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="ID", help="A release, or the number of a deploy.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="[ID]", help="A release, or the number of a deploy; the last deploy without."),
+    ] = "",
 ) -> None:
     """Show what the deploy of a release did, as it was measured."""
     receipt = _releasing(session).release(name)

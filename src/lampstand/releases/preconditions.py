@@ -57,9 +57,8 @@ def _servers(site: Site, rows: Sequence[Mapping[str, Any]]) -> Iterator[Refusal]
             "web.max_unavailable",
             "set `web.surge` to 1 or more, or `web.max_unavailable` below `web.servers`",
         )
-    names = {f"web-{n}" for n in range(1, web.servers + 1)}
-    well = [r["name"] for r in rows if r["health"] == "good" and r["name"] in names]
-    needed = max(1, min(web.servers, len([r for r in rows if r["name"] in names])) - web.max_unavailable)
+    well = [r["name"] for r in rows if r["health"] == "good"]  # those that stand in serve as well as any
+    needed = max(1, min(web.servers, len(rows)) - web.max_unavailable)
     if len(well) < needed:
         ill = "; ".join(f"{r['name']} {r['text'] or 'is not well'}" for r in rows if r["name"] not in well)
         yield Refusal(

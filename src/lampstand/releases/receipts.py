@@ -101,7 +101,9 @@ class Receipts:
         return next((found for n in reversed(self._numbers()) if (found := self._read(n))), None)
 
     def of(self, name: str) -> Receipt:
-        """The receipt with a number, or the newest of a release. Raises LampstandError."""
+        """The receipt with a number, or the newest of a release, or (without a name) of all. Raises LampstandError."""
+        if not name and (last := self.last()):
+            return last
         for receipt in reversed(self.all()):
             if str(receipt.number) == name or (len(name) >= 4 and receipt.release.startswith(name)):
                 return receipt

@@ -1,7 +1,7 @@
 """Watches a roll while it happens: who serves what since when, and whether the new release must be taken back."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lampstand.observed import Health, State
@@ -20,8 +20,17 @@ ILL_WITH_ALL = 15.0
 class Watch:
     """What is known about the new release during one roll."""
 
-    def __init__(self, receipt: Receipt, limits: Deploy, traffic: Traffic, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        receipt: Receipt,
+        limits: Deploy,
+        traffic: Traffic,
+        ledger: Ledger,
+        keep: Callable[[Receipt], None],
+    ) -> None:
+        """`keep` is called when something was added to the receipt."""
         self.receipt = receipt
+        self._keep = keep
         self.canary: Mapping[str, str] | None = None
         """The intent under which new servers are let in: release and percent of a canary."""
         self.lenient = False
@@ -38,6 +47,7 @@ class Watch:
     def moment(self, server: str, what: str) -> None:
         """Something happened to a server."""
         self.receipt.moment(server, what)
+        self._keep(self.receipt)
 
     def serves(self, address: str, name: str, release: str) -> None:
         """From now on a server answers there with a release."""

@@ -56,7 +56,7 @@ class Releasing(Protocol):
         ...
 
     def release(self, name: str) -> Mapping[str, Any]:
-        """One release or the deploy with a number, with its receipt."""
+        """The receipt of the last deploy of a release, of the deploy with a number, or (an empty name) of the last."""
         ...
 
     def maintenance(self, facts: Mapping[str, str] | None) -> None:

@@ -1,6 +1,7 @@
 """What the tests of releases share: an application whose behaviour a release chooses, and visitors who count."""
 
 import http.client
+import json
 import threading
 import time
 import uuid
@@ -20,8 +21,8 @@ $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 header('Cache-Control: no-store');
 header('X-Release: MARK');
 header('X-Served-By: ' . getenv('LAMPSTAND_SERVER'));
-$pdo = fn() => new PDO('mysql:host=' . getenv('DB_HOST') . ';port=' . getenv('DB_PORT') . ';dbname=' . getenv('DB_NAME'),
-    getenv('DB_USER'), getenv('DB_PASSWORD'), [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
+$dsn = 'mysql:host=' . getenv('DB_HOST') . ';port=' . getenv('DB_PORT') . ';dbname=' . getenv('DB_NAME');
+$pdo = fn() => new PDO($dsn, getenv('DB_USER'), getenv('DB_PASSWORD'), [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
 BROKEN
 switch ($path) {
     case '/healthz': exit('ok');
@@ -77,18 +78,15 @@ def release(site: WholeSite, mark: str, broken: str = "", step: str = "") -> Non
 
 def receipt(site: WholeSite, name: str | None = None) -> dict[str, Any]:
     """The receipt of a deploy; the newest without a name."""
-    import json
-
-    if name is None:
-        listed = json.loads(site.call("releases", "--json").stdout)["releases"]
-        name = str(max(d["number"] for r in listed for d in r["deploys"]))
-    value: dict[str, Any] = json.loads(site.call("releases", "show", name, "--json").stdout)
+    value: dict[str, Any] = json.loads(
+        site.call("releases", "show", *([name] if name else []), "--json").stdout
+    )
     return value
 
 
-def get(site: WholeSite, path: str = "/", **more: Any) -> httpx.Response:
+def get(site: WholeSite, path: str = "/", headers: dict[str, str] | None = None) -> httpx.Response:
     """One GET through the edge."""
-    return httpx.get(site.url + path, timeout=15, **more)
+    return httpx.get(site.url + path, timeout=15, headers=headers)
 
 
 def marks(site: WholeSite, count: int = 12) -> set[str]:

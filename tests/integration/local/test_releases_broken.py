@@ -84,7 +84,7 @@ FLAKY = "if ($path !== '/healthz' && random_int(1, 100) <= 5) { http_response_co
 
 def test_a_release_that_passes_health_and_then_fails_five_percent_returns(site: WholeSite) -> None:
     release(site, "flaky", FLAKY)
-    with Visitors(site.url, readers=6, newcomers=2, writers=2) as visitors:
+    with Visitors(site.url, readers=6, newcomers=2, writers=2):
         said = site.call("deploy", "-y", "-q", code=4).stderr
         eventually(lambda: marks(site) == {"one"})
     assert "requests to the new release failed" in said

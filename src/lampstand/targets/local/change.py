@@ -169,7 +169,7 @@ class Change:
             return
         self.progress.say(f"Release step: {shlex.join(site.app.release)}")
         begun = time.monotonic()
-        self.receipt.moment("", "release step")
+        self.rollout.watch.moment("", "release step")
         await has_primary(self.of.target.controller, READY_WITHIN, self._heard)
         ports = load_ports(self.of.folder, site)
         process = one_off(
@@ -211,7 +211,7 @@ class Change:
             await self._hook(name, argv)
         except LampstandError as error:
             self.receipt.notes.append(str(error))
-            self.of.receipts.keep(self.receipt)
+            self.of.keep(self.receipt)
 
 
 def _why(error: BaseException, timeout: float) -> str:

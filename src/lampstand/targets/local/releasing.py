@@ -1,5 +1,6 @@
 """The verbs of releases on this machine."""
 
+import asyncio
 import contextlib
 import getpass
 import os
@@ -32,6 +33,10 @@ from lampstand.tiers.web.commands import one_off
 
 if TYPE_CHECKING:
     from lampstand.targets.local.deployment import LocalDeployment
+
+
+COMING_BACK = 10.0
+"""Seconds that a deploy waits for servers that are not well before it is refused."""
 
 
 class LocalReleasing:
@@ -69,20 +74,31 @@ class LocalReleasing:
             previous = self._serving()
             receipt = self.receipts.begin(order.verb, previous, getpass.getuser())
             unfinished = self._close_unfinished(receipt)
+            outcome: Outcome = "refused"
             try:
-                refuse(refusals(self.site, self.deployment.status()), force=order.force)
-                desired = replace(
-                    Desired(self.site, str(self.deployment.project), ""),
-                    release=self._release(order, receipt, progress),
-                )
+                await self._refuse(order)
+                outcome = "failed"
+                release = self._release(order, receipt, progress)
             except LampstandError as error:
-                self.end(receipt, "refused", str(error.what), previous)
+                self.end(receipt, outcome, error.what, previous)
                 raise
+            desired = Desired(self.site, str(self.deployment.project), release)
             if order.verb == "deploy" and desired.release not in (previous, unfinished):
                 # Once for each deploy; one that goes on where another was killed does not do it again.
                 self.store.released(desired.release).unlink(missing_ok=True)
             begun = await self.bring_about(desired, order, confirm, progress, receipt)
         return receipt.document() if begun else None
+
+    async def _refuse(self, order: Order) -> None:
+        """Raises LampstandError when a deploy cannot begin. A server that is only just coming back is waited for."""
+        end = time.monotonic() + COMING_BACK
+        while True:
+            found = refusals(self.site, self.deployment.status())
+            if not all(r.forcible for r in found) or time.monotonic() > end or not found or order.force:
+                refuse(found, force=order.force)
+                return
+            await asyncio.to_thread(self.target.controller.post, "supervise")
+            await asyncio.sleep(0.2)
 
     def _release(self, order: Order, receipt: Receipt, progress: Progress) -> str:
         if order.verb == "rollback" or order.release:
@@ -152,6 +168,7 @@ class LocalReleasing:
         before = Desired.read(self.folder) if self.folder.desired.exists() else None
         receipt = receipt or self._receipt_of(order, desired)
         receipt.release = desired.release
+        self.keep(receipt)
         rollout = self._rollout(receipt, order, progress)
         steps, surge, observed = await rollout.planned(desired)
         if steps and not confirm(steps):
@@ -190,7 +207,7 @@ class LocalReleasing:
             if instance.kind == "web" and instance.release and port:
                 ledger.note(f"127.0.0.1:{port}", instance.release, 0.0)
         logs = sorted(self.folder.instances.glob("balancer-*/log/access.log"))
-        watch = Watch(receipt, self.site.deploy, Traffic(logs, ledger), ledger)
+        watch = Watch(receipt, self.site.deploy, Traffic(logs, ledger), ledger, self.keep)
         share = order.canary if order.canary is not None else self.site.deploy.canary or 0.0
         if order.verb == "deploy" and share > 0 and receipt.release != receipt.previous:
             watch.canary = {"release": receipt.release, "percent": f"{100 * share:g}"}
@@ -209,14 +226,18 @@ class LocalReleasing:
         observed = self.target.supervisor.observe_all().values()
         needed = {o.release for o in observed if o.release} | {Desired.read(self.folder).release, *good[-2:]}
         gone = self.store.prune(list(reversed(good)), self.site.deploy.keep, needed)
-        if gone and receipt.number:
+        if gone:
             receipt.pruned = gone
-            self.receipts.keep(receipt)
+            self.keep(receipt)
 
     def end(self, receipt: Receipt, outcome: Outcome, reason: str, serves: str) -> None:
         """Close a receipt."""
         receipt.outcome, receipt.reason, receipt.serves = outcome, reason, serves
         receipt.duration_seconds = round(time.time() - receipt.begun, 3)
+        self.keep(receipt)
+
+    def keep(self, receipt: Receipt) -> None:
+        """Write a receipt; one without a number is nobody's business."""
         if receipt.number:
             self.receipts.keep(receipt)
 
