@@ -28,6 +28,6 @@ def render(room: str, template: str, **variables: object) -> str:
 
 def add_filter(room: str, name: str, function: Callable[[str], str]) -> None:
     """Registers a quoting filter for the templates of one room."""
-    known = environment(room).filters  # pyright: ignore[reportUnknownMemberType]  # Jinja leaves its values open
-    filters = cast("dict[str, Callable[[str], str]]", known)
+    # Jinja leaves the values of its table of filters open.
+    filters = cast("dict[str, Callable[[str], str]]", environment(room).filters)  # pyright: ignore[reportUnknownMemberType]
     filters[name] = function
