@@ -184,6 +184,7 @@ CASES: dict[str, tuple[View, list[str]]] = {
                     io_running="No",
                     gtid_current_pos="0-3-21",
                     gtid_binlog_pos="0-3-21",
+                    gtid_binlog_state="0-3-21",
                     gtid_slave_pos="",
                 ),
             ),

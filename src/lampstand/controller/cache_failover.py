@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from lampstand.controller.problems import Finding, Hands, Problem, Step, View
+from lampstand.controller.recovering import fence, one_step, redirect, start_old
 from lampstand.errors import LampstandError
 from lampstand.observed import CacheFacts, Health, State
 from lampstand.tiers.cache import roles
@@ -179,12 +180,7 @@ class CachePromotion:
 
     async def fence(self, hands: Hands) -> None:
         """Kill it; where that cannot be confirmed, what it takes from now on will be given up when it is back."""
-        if self.old is None:
-            return
-        try:
-            await hands.fence(self.old)
-        except LampstandError as error:
-            hands.event(f"{self.kind}-fence", self.old.name, "fence", "failed", why=error.what)
+        await fence(hands, self.old)
 
     async def choose(self, hands: Hands) -> None:
         """The one with the highest offset; without a common history, the one with the most keys."""
@@ -217,25 +213,15 @@ class CachePromotion:
         await roles.promote(winner, hands.secret)
 
     async def redirect(self, hands: Hands) -> None:
-        """Clients and replicas find the new primary; a replica that cannot be told now is mended later."""
+        """Clients and replicas find the new primary."""
         winner = self._winner()
         group = CacheGroup(hands.view, self.kind)
-
-        async def point(replica: Instance) -> None:
-            try:
-                await roles.follow(replica, winner, hands.secret)
-            except LampstandError as error:
-                hands.event(f"{self.kind}-replica-lost", replica.name, "follow", "failed", why=error.what)
-
-        await asyncio.gather(
-            hands.route(drop_old=True),
-            *(point(m) for m in group.members if m not in (winner, self.old) and group.answers(m.name)),
-        )
+        replicas = [m for m in group.members if m not in (winner, self.old) and group.answers(m.name)]
+        await redirect(hands, replicas, lambda replica: roles.follow(replica, winner, hands.secret))
 
     async def restart_old(self, hands: Hands) -> None:
         """It comes back as a replica of nobody."""
-        if self.old is not None and self.old.name in hands.view.topology.by_name:
-            await hands.start(self.old)
+        await start_old(hands, self.old)
 
     def _winner(self) -> Instance:
         if self.winner is None:
@@ -266,7 +252,7 @@ def _elect(kind: str) -> Callable[[View, Finding], Sequence[Step]]:
             if len(silent) == len(group.members) or begun < PATIENCE:
                 return ()  # better hear all of them first
         if group.primary is not None and not any(group.answers(m.name) for m in group.others):
-            return _one(f"start {finding.subject}", _start_primary(group.primary))
+            return one_step(f"start {finding.subject}", 15.0, _start_primary(group.primary))
         return CachePromotion(kind, group.primary).steps()
 
     return recover
@@ -308,7 +294,7 @@ def _take_role(kind: str) -> Callable[[View, Finding], Sequence[Step]]:
                     return
             await roles.promote(primary, hands.secret)
 
-        return _one(f"{finding.subject} takes its role", run)
+        return one_step(f"{finding.subject} takes its role", 15.0, run)
 
     return recover
 
@@ -321,7 +307,7 @@ def _follow(kind: str) -> Callable[[View, Finding], Sequence[Step]]:
             if primary is not None:
                 await roles.follow(replica, primary, hands.secret)
 
-        return _one(f"{replica.name} follows the primary", run)
+        return one_step(f"{replica.name} follows the primary", 15.0, run)
 
     return recover
 
@@ -332,7 +318,7 @@ def _depose(view: View, finding: Finding) -> Sequence[Step]:
     async def run(hands: Hands) -> None:
         await roles.depose(impostor, hands.secret)
 
-    return _one(f"{impostor.name} takes no more writes", run)
+    return one_step(f"{impostor.name} takes no more writes", 15.0, run)
 
 
 def _start(kind: str) -> Callable[[View, Finding], Sequence[Step]]:
@@ -345,13 +331,9 @@ def _start(kind: str) -> Callable[[View, Finding], Sequence[Step]]:
         async def run(hands: Hands) -> None:
             await (hands.start(replica) if group.down(replica.name) else hands.restart(replica))
 
-        return _one(f"start {replica.name}", run)
+        return one_step(f"start {replica.name}", 15.0, run)
 
     return recover
-
-
-def _one(name: str, run: Callable[[Hands], Awaitable[None]], deadline: float = 15.0) -> tuple[Step, ...]:
-    return (Step(name, deadline, run),)
 
 
 def _rows(kind: str) -> Iterable[Problem]:

@@ -4,7 +4,7 @@ Every matcher is pure over a View. Recoveries that change roles or replication e
 copying a server does not exclude them, because a server that is copied takes part in nothing.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from lampstand.controller import failover_signs as signs
 from lampstand.controller.failover_group import Group
@@ -20,10 +20,11 @@ from lampstand.controller.failover_steps import (
 )
 from lampstand.controller.failover_switchover import promote_steps, switchover_steps
 from lampstand.controller.problems import Finding, Hands, Problem, Step, View
+from lampstand.controller.recovering import one_step
 from lampstand.errors import LampstandError
-from lampstand.tiers.database import accounts, replication
+from lampstand.tiers.database import replication
 from lampstand.tiers.database.connection import Link
-from lampstand.tiers.database.tier import KIND
+from lampstand.tiers.database.tier import KIND, role_file
 from lampstand.topology import Instance
 
 LONG = 15.0
@@ -32,10 +33,6 @@ __all__ = ["DATABASE_PROBLEMS", "promote_steps", "switchover_steps"]
 
 
 # -- recoveries ------------------------------------------------------------------------------------------------------
-def _one(name: str, deadline: float, run: Callable[[Hands], Awaitable[None]]) -> tuple[Step, ...]:
-    return (Step(name, deadline, run),)
-
-
 def _elect(view: View, finding: Finding) -> Sequence[Step]:
     if finding.detail.get("missing"):
         return ()
@@ -48,11 +45,11 @@ def _revive(view: View, finding: Finding) -> Sequence[Step]:
     async def run(hands: Hands) -> None:
         await revive(hands, wanted)
 
-    return _one(f"start {names(wanted)}", 30.0, run)
+    return one_step(f"start {names(wanted)}", 30.0, run)
 
 
 def _open(_: View, finding: Finding) -> Sequence[Step]:
-    return () if finding.detail.get("waiting") else _one("let it take writes", 5.0, open_primary)
+    return () if finding.detail.get("waiting") else one_step("let it take writes", 5.0, open_primary)
 
 
 def _subject(view: View, finding: Finding) -> Instance:
@@ -65,25 +62,22 @@ def _follow(view: View, finding: Finding) -> Sequence[Step]:
     async def run(hands: Hands) -> None:
         await follow(hands, replica, 5.0)
 
-    return _one(f"{replica.name} follows the primary", 12.0, run)
+    return one_step(f"{replica.name} follows the primary", 12.0, run)
 
 
 def _make_read_only(view: View, finding: Finding) -> Sequence[Step]:
     """Gently; where commits wait that nobody acknowledges, it is killed and comes back without them (rule 6)."""
     impostor = _subject(view, finding)
 
-    def work(link: Link) -> None:
-        replication.close_sessions(link, accounts.APP)
-        replication.execute(link, "SET GLOBAL read_only = ON")
-        replication.close_sessions(link, accounts.APP)
-
     async def run(hands: Hands) -> None:
         try:
-            await on(hands, impostor, work, 2.0)
+            await on(hands, impostor, replication.depose, 2.0)
         except LampstandError:
+            deposed = impostor.name not in Group(hands.view).voters
+            hands.write_live(impostor, role_file(impostor, deposed=deposed))
             await hands.restart(impostor)
 
-    return _one(f"{impostor.name} takes no more writes", 20.0, run)
+    return one_step(f"{impostor.name} takes no more writes", 20.0, run)
 
 
 def _reseed(view: View, finding: Finding) -> Sequence[Step]:
@@ -98,7 +92,7 @@ def _start(view: View, finding: Finding) -> Sequence[Step]:
     async def run(hands: Hands) -> None:
         await (hands.start(replica) if Group(hands.view).down(replica.name) else hands.restart(replica))
 
-    return _one(f"start {replica.name}", 20.0, run)
+    return one_step(f"start {replica.name}", 20.0, run)
 
 
 def _wait_for_replicas(view: View, finding: Finding) -> Sequence[Step]:
@@ -107,7 +101,7 @@ def _wait_for_replicas(view: View, finding: Finding) -> Sequence[Step]:
     async def run(hands: Hands) -> None:
         await on(hands, primary, lambda link: replication.open_for_writes(link, acknowledged=True))
 
-    return _one("wait for replicas again", 5.0, run)
+    return one_step("wait for replicas again", 5.0, run)
 
 
 def _note_fallback(_: View, finding: Finding) -> Sequence[Step]:
@@ -115,7 +109,7 @@ def _note_fallback(_: View, finding: Finding) -> Sequence[Step]:
         count = int(finding.detail["count"])
         hands.remember(baselines={**hands.view.memory.baselines, signs.counter(finding.subject): count})
 
-    return _one("note the alarm", 2.0, run)
+    return one_step("note the alarm", 2.0, run)
 
 
 def _reconnect(view: View, finding: Finding) -> Sequence[Step]:
@@ -131,7 +125,7 @@ def _reconnect(view: View, finding: Finding) -> Sequence[Step]:
         for replica in following:
             await on(hands, replica, work)
 
-    return _one("replicas connect anew", 10.0, run) if following else ()
+    return one_step("replicas connect anew", 10.0, run) if following else ()
 
 
 def _forget(_: View, finding: Finding) -> Sequence[Step]:
@@ -139,7 +133,7 @@ def _forget(_: View, finding: Finding) -> Sequence[Step]:
         if not Group(hands.view).answers(finding.subject):
             await forget_voter(hands, finding.subject)
 
-    return _one(f"promotions do not wait for {finding.subject}", 5.0, run)
+    return one_step(f"promotions do not wait for {finding.subject}", 5.0, run)
 
 
 # fmt: off

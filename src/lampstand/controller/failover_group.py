@@ -137,7 +137,7 @@ class Group:
         return any(gtid.sequence(self.position(n)) > mine for n in self.voters if self.answers(n))
 
     def diverged(self, name: str) -> bool:
-        """Whether a server that does not receive has transactions that are not in the primary's history.
+        """Whether a server has transactions that are not in the primary's history.
 
         What the primary wrote itself is left out: its own numbers in an older answer may be behind.
         """
@@ -146,7 +146,5 @@ class Group:
         primary = self.facts(self.primary.name)
         history: Mapping[int, int] = gtid.by_server(primary.gtid_binlog_state)
         facts = self.facts(name)
-        position = gtid.parse(
-            str(gtid.newest(facts.gtid_current_pos, facts.gtid_binlog_pos, facts.gtid_slave_pos) or "")
-        )
-        return any(g.server != primary.server_id and g.sequence > history.get(g.server, 0) for g in position)
+        mine = (*gtid.parse(facts.gtid_binlog_state), *gtid.parse(facts.gtid_slave_pos))
+        return any(g.server != primary.server_id and g.sequence > history.get(g.server, 0) for g in mine)

@@ -9,7 +9,7 @@ from lampstand.controller.problems import Hands, Step, View
 from lampstand.errors import LampstandError
 from lampstand.tiers.database import replication
 from lampstand.tiers.database.connection import Link
-from lampstand.tiers.database.gtid import by_server, contains, newest, parse
+from lampstand.tiers.database.gtid import by_server, contains, newest, parse, sequence
 from lampstand.tiers.database.tier import PORT, data_path, role_file, seed_command, unacknowledged_command
 from lampstand.topology import Instance
 
@@ -47,8 +47,8 @@ class Reseed:
         if not group.answers(self.replica.name):
             return
         status = await on(hands, self.replica, replication.replica_status)
-        mine = str(await on(hands, self.replica, replication.position) or "")
-        history = str(await on(hands, group.primary, _state))
+        mine = await on(hands, self.replica, replication.history)
+        history = await on(hands, group.primary, replication.history)
         errors = {status.get("Last_SQL_Errno"), status.get("Last_IO_Errno")} & set(DIVERGED_ERRORS)
         if contains(history, mine) and not errors and not far_behind(hands.view, self.replica.name):
             # Its data are good after all: following is enough.
@@ -60,14 +60,18 @@ class Reseed:
         group = Group(hands.view)
         if group.primary is None or not group.answers(self.replica.name):
             return
-        history = by_server(str(await on(hands, group.primary, _state)))
-        mine = newest(str(await on(hands, self.replica, replication.position) or ""))
-        if mine is None or mine.sequence <= history.get(mine.server, 0):
+        history = by_server(await on(hands, group.primary, replication.history))
+        mine = parse(await on(hands, self.replica, replication.history))
+        more = [g for g in mine if g.domain == 0 and g.sequence > history.get(g.server, 0)]
+        if not more:
             return
+        # From the last transaction that both have: of the same server, or the last one that it received.
+        received = sequence(str(await on(hands, self.replica, _received) or ""))
+        begin = max(received, *(history.get(g.server, 0) for g in more))
         logs = await on(hands, self.replica, replication.binary_logs)
-        begin = mine._replace(sequence=history.get(mine.server, 0))
-        await hands.run(self.replica, unacknowledged_command(self.replica, str(begin), logs), deadline=250.0)
-        self.extra.append(f"{begin.server}: {begin.sequence + 1}-{mine.sequence}")
+        after = str(more[0]._replace(sequence=begin))
+        await hands.run(self.replica, unacknowledged_command(self.replica, after, logs), deadline=250.0)
+        self.extra = [f"{begin + 1} to {g}" for g in more]
 
     async def stop(self, hands: Hands) -> None:
         """Dead, and no longer one of those whose acknowledgement may stand for a write."""
@@ -92,7 +96,7 @@ class Reseed:
             raise LampstandError(
                 "there is no server to copy from", self.replica.name, f"start {names(group.members)}"
             )
-        state = str(await on(hands, donor, _state))
+        state = await on(hands, donor, replication.history)
         hands.event("database-reseed", self.replica.name, "copy", "begin", donor=donor.name)
         await hands.run(
             self.replica, seed_command(self.replica, donor.endpoint(PORT), data_path(donor), state),
@@ -123,6 +127,5 @@ def reseed_steps(view: View, name: str) -> tuple[Step, ...]:
     return Reseed(view.topology.by_name[name]).steps()
 
 
-def _state(link: Link) -> str:
-    state = str(replication.value(link, "SELECT @@gtid_binlog_state"))
-    return ",".join(str(g) for g in parse(state))
+def _received(link: Link) -> object:
+    return replication.value(link, "SELECT @@gtid_slave_pos")

@@ -13,6 +13,7 @@ import pymysql
 
 from lampstand.controller.failover_group import Group
 from lampstand.controller.problems import Hands, Step, View
+from lampstand.controller.recovering import fence, redirect, start_old
 from lampstand.errors import LampstandError
 from lampstand.observed import State
 from lampstand.tiers.database import accounts, replication
@@ -112,12 +113,7 @@ class Promotion:
 
     async def fence(self, hands: Hands) -> None:
         """Kill it; where its death cannot be confirmed, the replicas' silence is the fence (rule 3)."""
-        if self.old is None:
-            return
-        try:
-            await hands.fence(self.old)
-        except LampstandError as error:
-            hands.event("database-fence", self.old.name, "fence", "failed", why=error.what)
+        await fence(hands, self.old)
 
     async def silence(self, hands: Hands) -> None:
         """No server that may acknowledge receives any more; else refuse, and say which one is missing (rule 2)."""
@@ -145,8 +141,7 @@ class Promotion:
         found = await asyncio.gather(
             *(on(hands, m, lambda link: replication.received(link, 100.0), 110.0) for m in unknown)
         )
-        for member, gtid in zip(unknown, found, strict=True):
-            self.received[member.name] = replication.Received(gtid, gtid, True)
+        self.received |= {m.name: f for m, f in zip(unknown, found, strict=True)}
         lacking = [n for n in self.received if self._sequence(n) < sequence(group.joined_at(n))]
         if lacking and not self.accept_loss:
             # It joined a moment ago and has not caught up, or its data folder was lost.
@@ -164,8 +159,12 @@ class Promotion:
             return terms.get(name, 0), self._sequence(name)
 
         best = max(rank(name) for name in self.received)
-        equal = [m for m in asked if rank(m.name) == best]
-        self.winner = max(equal, key=lambda m: (m == group.primary, self._applied(m.name)))
+        equal = [m for m in asked if rank(m.name) == best and not self.received[m.name].own_writes]
+        if not equal and not self.wanted:
+            most = [n for n in self.received if rank(n) == best]
+            await self._refuse(hands, f"{names(most)} has received most and was written to by mistake")
+        if equal:
+            self.winner = max(equal, key=lambda m: (m == group.primary, self._applied(m.name)))
         if self.wanted:
             chosen = [m for m in (asked if self.accept_loss else equal) if m.name == self.wanted]
             if not chosen:
@@ -179,11 +178,11 @@ class Promotion:
     async def drain(self, hands: Hands) -> None:
         """Everything it has received is committed before it takes a write."""
         winner = self._winner()
-        target, applied, _ = self.received[winner.name]
-        if target != applied and not await on(
-            hands, winner, lambda link: replication.drain(link, target, 110.0), 115.0
-        ):
-            raise LampstandError("cannot apply what it has received", winner.name, "see its Last_SQL_Error")
+        target = self.received[winner.name].newest
+        if target == self.received[winner.name].applied:
+            return
+        if not await on(hands, winner, lambda link: replication.drain(link, target, 110.0), 115.0):
+            await self._refuse(hands, f"{winner.name} cannot apply what it has received")
 
     async def promote(self, hands: Hands) -> None:
         """Give it the role: first in Memory, then in its data, then for writes."""
@@ -214,29 +213,16 @@ class Promotion:
         await open_primary(hands)
 
     async def redirect(self, hands: Hands) -> None:
-        """Clients and replicas find the new primary. A replica that cannot be pointed now is mended later."""
+        """Clients and replicas find the new primary."""
         winner = self._winner()
-        others = [
-            m for m in Group(hands.view).members if m not in (winner, self.old) and m.name in self.received
-        ]
-
-        async def point(replica: Instance) -> None:
-            try:
-                await follow(hands, replica, 3.0)
-            except LampstandError as error:
-                hands.event("database-replica-lost", replica.name, "follow", "failed", why=str(error))
-
-        await asyncio.gather(hands.route(drop_old=True), *(point(m) for m in others))
+        members = Group(hands.view).members
+        replicas = [m for m in members if m not in (winner, self.old) and m.name in self.received]
+        await redirect(hands, replicas, lambda replica: follow(hands, replica, 3.0))
 
     async def restart_old(self, hands: Hands) -> None:
-        """It comes back read-only, without what was never acknowledged (rule 5). Where it does not start, the promotion
-        is done all the same, and the server is down like any other."""
-        if self.old is None or self.old == self.winner or self.old.name not in hands.view.topology.by_name:
-            return
-        try:
-            await hands.start(self.old)
-        except LampstandError as error:
-            hands.event("database-replica-down", self.old.name, "start", "failed", why=error.what)
+        """It comes back read-only, without what was never acknowledged (rule 5)."""
+        if self.old != self.winner:
+            await start_old(hands, self.old)
 
     async def _refuse(self, hands: Hands, why: str) -> None:
         """Nothing is promoted. The old primary has every acknowledged write: its data are asked next."""
@@ -267,8 +253,8 @@ def _term(link: Link) -> int:
 
 
 def _history(link: Link) -> tuple[str, str]:
-    """State of the binary logs, and the newest transaction."""
-    return str(replication.value(link, "SELECT @@gtid_binlog_state")), str(replication.position(link) or "")
+    """Everything in its history, and the newest transaction."""
+    return replication.history(link), str(replication.position(link) or "")
 
 
 async def open_primary(hands: Hands) -> None:
@@ -302,22 +288,20 @@ async def follow(hands: Hands, replica: Instance, seconds: float) -> None:
 
     def settle(link: Link) -> str:
         try:
-            received = replication.received(link, seconds)
+            received = replication.received(link, seconds).newest
         except replication.RelayLogError:
             # The primary answers, and has all of it: nothing is lost with the relay log.
             replication.discard_relay_log(link)
-            received = replication.position(link)
+            received = replication.applied(link)
         if not replication.drain(link, received, seconds):
             raise ValueError("it still applies what it had received")
-        return str(received or "")
+        return replication.history(link)
 
-    position = await on(hands, replica, settle, seconds + 2.0)
+    mine = await on(hands, replica, settle, seconds + 2.0)
     # Asked after the replica: whatever it has of the primary's own writes, the primary's answer includes.
     state, now = await on(hands, primary, _history)
-    if not contains(state, position):
-        raise LampstandError(
-            f"its history ({position}) is not that of {primary.name} ({state})", replica.name
-        )
+    if not contains(state, mine):
+        raise LampstandError(f"its history ({mine}) is not that of {primary.name} ({state})", replica.name)
     hands.write_live(replica, role_file(replica, deposed=False))
     remember_voter(hands, replica.name, now)
     await on(hands, replica, lambda link: replication.follow(link, primary.endpoint(PORT), password))

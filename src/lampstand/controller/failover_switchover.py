@@ -9,6 +9,7 @@ import pymysql
 from lampstand.controller.failover_group import Group
 from lampstand.controller.failover_steps import Promotion, follow, names, on, open_primary
 from lampstand.controller.problems import Hands, Step, View
+from lampstand.controller.recovering import redirect
 from lampstand.errors import LampstandError, UsageError
 from lampstand.tiers.database import accounts, replication
 from lampstand.tiers.database.connection import Link, close_quietly, connect, one_line
@@ -125,14 +126,7 @@ class Switchover:
     async def redirect(self, hands: Hands) -> None:
         """Clients find the new primary; replicas follow it and acknowledge its writes."""
         replicas = [m for m in Group(hands.view).members if m not in (self.old, self.new)]
-
-        async def point(replica: Instance) -> None:
-            try:
-                await follow(hands, replica, 3.0)
-            except LampstandError as error:
-                hands.event("database-replica-lost", replica.name, "follow", "failed", why=str(error))
-
-        await asyncio.gather(hands.route(drop_old=True), *(point(m) for m in replicas))
+        await redirect(hands, replicas, lambda replica: follow(hands, replica, 3.0))
 
     async def demote(self, hands: Hands) -> None:
         """The sessions that wait on the old primary end; it follows."""

@@ -392,7 +392,10 @@ class Cluster:
                     member.name
                 )
             rows[member.name] = self.sql(member.name, "SELECT * FROM app.ledger ORDER BY id")
-        assert len({hash(r) for r in rows.values()}) == 1, {n: len(r) for n, r in rows.items()}
+        reference = rows[self.primary]
+        for name, found in rows.items():
+            difference = sorted(set(found) ^ set(reference))
+            assert found == reference, f"{name} differs: {difference[:6]} of {len(found)}\n{self.story()}"
 
 
 class Ledger:

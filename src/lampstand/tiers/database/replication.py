@@ -15,7 +15,7 @@ from pymysql.cursors import DictCursor
 
 from lampstand.tiers.database import accounts
 from lampstand.tiers.database.connection import Link
-from lampstand.tiers.database.gtid import Gtid, newest, sequence
+from lampstand.tiers.database.gtid import Gtid, newest, parse, sequence
 from lampstand.topology import Endpoint
 
 _RELAY_GTID = re.compile(r"GTID (\d+)-(\d+)-(\d+)")
@@ -55,6 +55,24 @@ def position(link: Link) -> Gtid | None:
     return newest(*row)
 
 
+def applied(link: Link) -> Gtid | None:
+    """The newest transaction that a replica has from its primary; on any other server the newest of all.
+
+    A replica's own writes do not count: somebody made them by mistake.
+    """
+    if replica_status(link):
+        return newest(str(value(link, "SELECT @@gtid_slave_pos") or ""))
+    return position(link)
+
+
+def history(link: Link) -> str:
+    """Everything that is in this server's history: the newest transaction of each server id."""
+    with link.cursor() as cursor:
+        cursor.execute("SELECT @@gtid_binlog_state, @@gtid_slave_pos")
+        state, slave = cast("tuple[str, str]", cursor.fetchone())
+    return ",".join(str(g) for g in (*parse(state), *parse(slave)))
+
+
 # -- receiving and applying ------------------------------------------------------------------------------------------
 class RelayLogError(Exception):
     """What a server has received cannot be read or applied: torn by a power cut, or with a gap."""
@@ -68,6 +86,8 @@ class Received(NamedTuple):
     applied: Gtid | None
     known: bool
     """False right after a restart: it does not know yet what lies in its relay log."""
+    own_writes: bool
+    """It has transactions that it did not receive: somebody wrote to a replica."""
 
 
 def stop_receiving(link: Link) -> Received:
@@ -78,17 +98,19 @@ def stop_receiving(link: Link) -> Received:
     if state != "No":
         raise pymysql.err.OperationalError(0, f"its receiving thread is still {state}")
     relayed = str(status.get("Gtid_IO_Pos") or "")
-    applied = position(link)
-    return Received(newest(relayed, str(applied or "")), applied, not status or bool(relayed))
+    committed, newest_here = applied(link), position(link)
+    own = bool(status) and sequence(str(newest_here or "")) > sequence(str(committed or ""))
+    return Received(newest(relayed, str(committed or "")), committed, not status or bool(relayed), own)
 
 
-def received(link: Link, seconds: float) -> Gtid | None:
-    """The newest transaction this server has received. After a restart its relay log is applied first, to know."""
+def received(link: Link, seconds: float) -> Received:
+    """The same, surely: after a restart its relay log is applied first, to know what is in it."""
     found = stop_receiving(link)
-    if not found.known:
-        drain_after_restart(link, seconds)
-        return position(link)
-    return found.newest
+    if found.known:
+        return found
+    drain_after_restart(link, seconds)
+    committed = applied(link)
+    return Received(committed, committed, True, found.own_writes)
 
 
 def drain(link: Link, target: Gtid | None, seconds: float) -> bool:
@@ -99,11 +121,11 @@ def drain(link: Link, target: Gtid | None, seconds: float) -> bool:
     if (
         status
         and status["Slave_SQL_Running"] != "Yes"
-        and sequence(str(position(link) or "")) < target.sequence
+        and sequence(str(applied(link) or "")) < target.sequence
     ):
         execute(link, "START SLAVE SQL_THREAD")
     deadline = time.monotonic() + seconds
-    while sequence(str(position(link) or "")) < target.sequence:
+    while sequence(str(applied(link) or "")) < target.sequence:
         left = deadline - time.monotonic()
         if left <= 0 or replica_status(link).get("Slave_SQL_Running") != "Yes":
             return False
@@ -123,7 +145,7 @@ def drain_after_restart(link: Link, seconds: float) -> None:
     if not replica_status(link):
         return
     execute(link, "STOP SLAVE")
-    start = _first_unapplied(link, sequence(str(position(link) or "")))
+    start = _first_unapplied(link, sequence(str(applied(link) or "")))
     if start is not None:
         file, offset = start
         execute(
@@ -313,7 +335,21 @@ def hold_writes(link: Link, seconds: float) -> None:
 
 
 def end_hold(link: Link) -> None:
-    """The sessions that wait end, and the server takes no writes when the connection that holds them is closed."""
+    """The sessions that wait end, and the server takes no writes when the connection that holds them is closed.
+
+    While writes are held, no commit waits for an acknowledgement. That matters: of commits that wait together, killing
+    one session confirms others that nobody acknowledged (one thread waits for all of the group).
+    """
     close_sessions(link, accounts.APP)
     execute(link, "SET GLOBAL read_only = ON")
     close_sessions(link, accounts.APP)
+
+
+def depose(link: Link) -> None:
+    """Take its writes away, when no commit on it waits for an acknowledgement.
+
+    Raises OperationalError after a second when one does: then only killing the server ends it without confirming it.
+    """
+    execute(link, "SET SESSION lock_wait_timeout = 1")
+    execute(link, "FLUSH TABLES WITH READ LOCK")
+    end_hold(link)
