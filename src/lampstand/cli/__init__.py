@@ -65,6 +65,7 @@ def main() -> int:
     """The `lampstand` command: every error ends here as a message and an exit code."""
     verbose = any(a in ("-v", "--verbose") for a in sys.argv[1:])
     as_json = "--json" in sys.argv[1:]
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name="lampstand")
