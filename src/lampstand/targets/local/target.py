@@ -114,9 +114,9 @@ class LocalTarget:
                 case Verb.CREATE | Verb.START:
                     await self.supervisor.create(_present(instance, action))
                 case Verb.RELOAD:
-                    await self.supervisor.change(_present(instance, action), restart=False)
+                    await self._reload(_present(instance, action))
                 case Verb.RESTART:
-                    await self._restart(_present(instance, action))
+                    await self._out_of_the_routes(_present(instance, action), restart=True)
                 case Verb.SWITCHOVER:
                     await settled(self.controller, action.kind)
                     await asyncio.to_thread(
@@ -131,13 +131,21 @@ class LocalTarget:
             raise
         report(action, "done")
 
-    async def _restart(self, instance: Instance) -> None:
+    async def _reload(self, instance: Instance) -> None:
+        """nginx and Varnish take their files while they serve. An application server may drop the connection it has
+        just taken (gunicorn's ASGI workers do), so a web server is out of the routes meanwhile."""
+        if instance.kind == "web":
+            await self._out_of_the_routes(instance, restart=False)
+        else:
+            await self.supervisor.change(instance, restart=False)
+
+    async def _out_of_the_routes(self, instance: Instance, *, restart: bool) -> None:
         routed = instance.kind in ROUTED
         if routed:
             await settled(self.controller, instance.kind)
-            await asyncio.to_thread(self.controller.post, "hold", instance=instance.name, reason="restart")
+            await asyncio.to_thread(self.controller.post, "hold", instance=instance.name, reason="change")
         try:
-            await self.supervisor.change(instance, restart=True)
+            await self.supervisor.change(instance, restart=restart)
             await self.wait_healthy(instance)
         finally:
             if routed:
