@@ -214,7 +214,7 @@ def _accepts(running: Running) -> bool:
     return True
 
 
-# gunicorn's ASGI workers may drop a connection they have just taken: such a server is out of the routes while it reloads.
+# gunicorn ASGI workers may drop a connection they have just taken: such a server reloads while it is out of the routes.
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "asgi"])
 def test_a_reload_under_requests_fails_none(language: str, builds: Path) -> None:
     with serving(language, builds) as (running, _):
