@@ -48,6 +48,6 @@ def paper(
             RELEASE,
             addresses,
             ports or {},
-            "1000:1000",
+            owner="1000:1000",
         ),
     )

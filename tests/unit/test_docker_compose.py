@@ -1,6 +1,7 @@
 """The Compose project on paper."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,3 +154,14 @@ def test_only_what_visitors_reach_is_published_on_the_loopback() -> None:
     ports = {n: s["ports"] for n, s in services(SITES["full"]).items() if "ports" in s}
     assert ports["edge-fra"] == ["127.0.0.1:8000:8080"]
     assert not any(n.startswith(("database", "gateway", "web", "cache")) for n in ports)
+
+
+def test_a_dead_neighbour_is_given_up_soon_on_every_interface_and_engine() -> None:
+    there = paper(SITES["smallest"])
+    old = compose(there.topology, there.project)["services"]["gateway-1"]
+    assert {name.split(".")[3] for name in old["sysctls"]} == {"eth0", "eth1"}
+    new = compose(there.topology, replace(there.project, engine=28))["services"]["gateway-1"]
+    assert "sysctls" not in new
+    assert all(
+        "IFNAME" in n["driver_opts"]["com.docker.network.endpoint.sysctls"] for n in new["networks"].values()
+    )

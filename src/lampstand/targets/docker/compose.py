@@ -36,6 +36,8 @@ SITE = "/site"
 """Where the controller sees the project's folder."""
 ENGINE_SOCKET = "/run/engine/engine.sock"
 """What the controller may ask of Docker: a few requests about the servers of its own site (engine.conf)."""
+PER_NETWORK_SETTINGS = 27
+"""The first Engine that takes settings of one network interface with the network, and refuses them elsewhere."""
 GRACE = 5.0
 """Seconds that the first process of a container has beyond its programs' own time to stop."""
 
@@ -55,6 +57,8 @@ class Project:
     addresses: Addresses
     ports: Mapping[str, int]
     """`instance/port` -> port published on the host."""
+    engine: int = 20
+    """Major version of the Docker Engine."""
     owner: str = "0:0"
     """Who owns the project's folder, `UID:GID`: the controller writes there."""
 
@@ -111,8 +115,31 @@ def _network(zone: str, addresses: Addresses) -> dict[str, Any]:
     return {**found, "internal": True} if zone == "data" else found
 
 
-def _memberships(instance: str, project: Project) -> dict[str, Any]:
-    return {z: {"ipv4_address": project.addresses.address(z, instance)} for z in zones_of(instance)}
+def _connected(instance: str, project: Project) -> dict[str, Any]:
+    """The networks of a container, and how soon it sees that an address is nobody's any more."""
+    zones = zones_of(instance)
+    networks = {z: {"ipv4_address": project.addresses.address(z, instance)} for z in zones}
+    if project.engine < PER_NETWORK_SETTINGS:
+        interfaces = [f"eth{number}" for number in range(len(zones))]
+        return {
+            "networks": networks,
+            "sysctls": {n: v for i in interfaces for n, v in _neighbours(i).items()},
+        }
+    option = ",".join(f"{name}={value}" for name, value in _neighbours("IFNAME").items())
+    options = {"driver_opts": {"com.docker.network.endpoint.sysctls": option}}
+    return {"networks": {zone: {**network, **options} for zone, network in networks.items()}}
+
+
+def _neighbours(interface: str) -> dict[str, int]:
+    """A container that dies takes its address with it, so nobody refuses a connection, and whoever connects waits for
+    three seconds and more: Linux believes in a neighbour for half a minute, and asks three times, a second apart,
+    before it gives up (arp(7)). On one machine an answer takes microseconds, so it may doubt and ask much sooner."""
+    prefix = f"net.ipv4.neigh.{interface}."
+    return {
+        f"{prefix}base_reachable_time_ms": 50,
+        f"{prefix}delay_first_probe_time": 0,
+        f"{prefix}retrans_time_ms": 50,
+    }
 
 
 _HARDENED: Mapping[str, Any] = {
@@ -141,7 +168,7 @@ def _server(instance: Instance, project: Project) -> dict[str, Any]:
             f"{SOCKETS}:mode=1777,exec",  # Varnish loads what it compiles there
         ],
         "volumes": _volumes(instance),
-        "networks": _memberships(name, project),
+        **_connected(name, project),
     }
     if instance.memory is not None:
         service["mem_limit"] = instance.memory + HEADROOM
@@ -208,7 +235,7 @@ def _release(topology: Topology, project: Project) -> dict[str, Any]:
         "healthcheck": {"disable": True},
         "tmpfs": ["/tmp:mode=1777", f"{DATA}:mode=1777", f"{LOGS}:mode=1777"],
         "volumes": [f"./etc/{RELEASE}:{CONFIGURATION}/{RELEASE}:ro", f"uploads:{UPLOADS}"],
-        "networks": _memberships(RELEASE, project),
+        **_connected(RELEASE, project),
         "depends_on": {i.name: {"condition": "service_started"} for i in topology.of_kind("gateway")},
         "labels": {f"{LABEL}.site": project.site.site},
     }
@@ -232,7 +259,7 @@ def _controller(servers: Sequence[str], project: Project) -> dict[str, Any]:
         **_HARDENED,
         "tmpfs": ["/tmp:mode=1777"],
         "volumes": [f".:{SITE}", f"./etc:{CONFIGURATION}", f"./control:{CONTROL}", "engine:/run/engine:ro"],
-        "networks": _memberships("controller", project),
+        **_connected("controller", project),
         # Last to start and first to stop, so that it never starts again what Compose is stopping.
         "depends_on": {n: {"condition": "service_started"} for n in ("engine", *servers)},
         "healthcheck": {"interval": "3s", "timeout": "3s", "retries": 40, "start_period": "120s"},

@@ -165,6 +165,7 @@ class DockerDeployment:
             release=desired.release,
             addresses=addresses,
             ports=published(site, ports),
+            engine=self.cli.version(),
             owner=self.folder.owner(),
         )
         return Wish(desired, ports, project)

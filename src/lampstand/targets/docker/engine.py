@@ -97,6 +97,12 @@ class DockerCli:
                 mend="install a newer one",
             )
 
+    def version(self) -> int:
+        """Major version of the engine."""
+        text = _output(("docker", "version", "--format", "{{.Server.Version}}")) or ""
+        major = text.partition(".")[0]
+        return int(major) if major.isdecimal() else 20
+
     def containers(self) -> list[dict[str, Any]]:
         """`docker container inspect` of every container of the project."""
         ids = _output(

@@ -166,12 +166,13 @@ class DockerReleasing:
         before = Desired.read(state) if state.desired.exists() else None
         receipt = receipt or self._receipt_of(order, wish.desired.release)
         receipt.release = wish.desired.release
+        self.keep(receipt)
         steps = await self.planned(wish)
         if steps.plan and not confirm(steps.plan):
             self._end(receipt, "refused", "it was not confirmed", receipt.previous)
             return False
         ledger = Ledger()
-        watch = Watch(receipt, self.site.deploy, Traffic((), ledger), ledger)
+        watch = Watch(receipt, self.site.deploy, Traffic((), ledger), ledger, self.keep)
         host = self.site.tls.domains[0] if self.site.tls.domains else None
         url = self.deployment.front_url()
         measure = Measure(url, host, asks(self.site.deploy.requests, self.site.app.health), watch)
@@ -258,7 +259,7 @@ class DockerReleasing:
             wish.desired.write(self.folder.state)
         self.deployment.write(wish, everything=False)
         await self.target.ensure_controller()
-        await self.target.controller.ready(60.0)
+        await self.target.controller.ready()
         await asyncio.to_thread(self.target.controller.post, "wake")
         return wish
 
@@ -321,6 +322,10 @@ class DockerReleasing:
     def _end(self, receipt: Receipt, outcome: Outcome, reason: str, serves: str) -> None:
         receipt.outcome, receipt.reason, receipt.serves = outcome, reason, serves
         receipt.duration_seconds = round(time.time() - receipt.begun, 3)
+        self.keep(receipt)
+
+    def keep(self, receipt: Receipt) -> None:
+        """Write a receipt; one without a number is nobody's business."""
         if receipt.number:
             self.receipts.keep(receipt)
 

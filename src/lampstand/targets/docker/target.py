@@ -40,7 +40,7 @@ class DockerTarget:
     def __init__(self, folder: ProjectFolder, cli: DockerCli) -> None:
         self.folder = folder
         self.cli = cli
-        self.controller = DockerController(folder)
+        self.controller = DockerController(folder, container_name(cli.project, "controller"))
 
     # -- looking -----------------------------------------------------------------------------------------------------
     async def observe(self) -> Observed:
