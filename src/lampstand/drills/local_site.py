@@ -1,5 +1,6 @@
 """A site on this machine, as drills see it."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lampstand.drills.local_faults import LocalFaults
@@ -9,23 +10,26 @@ if TYPE_CHECKING:
     from lampstand.targets.local.deployment import LocalDeployment
 
 
-class LocalDrillSite:
-    """Implements `drills.runner.Site`."""
+class MachineSite:
+    """What drills need of any site whose servers are reached from this machine by their endpoints."""
 
-    target = "local"
-
-    def __init__(self, deployment: "LocalDeployment", topology: Topology) -> None:
-        self._deployment = deployment
+    def __init__(
+        self,
+        status: Callable[[], dict[str, Any]],
+        secrets: Callable[[], Mapping[str, str]],
+        topology: Topology,
+    ) -> None:
+        self._status = status
+        self._secrets = secrets
         self.topology = topology
-        self.faults = LocalFaults(deployment.target, topology)
 
     def status(self) -> dict[str, Any]:
         """The document of `lampstand status --json`."""
-        return self._deployment.status()
+        return self._status()
 
     def secret(self, name: str) -> str:
         """A generated secret."""
-        return self._deployment.folder.secrets()[name]
+        return self._secrets()[name]
 
     def url(self, avoid: str) -> str:
         """An edge that the drill does not hit, or the balancer."""
@@ -36,6 +40,17 @@ class LocalDrillSite:
     def reach(self, instance: str, port: str) -> Endpoint:
         """An endpoint, from this machine."""
         return self.topology.by_name[instance].endpoint(port)
+
+
+class LocalDrillSite(MachineSite):
+    """Implements `drills.runner.Site`."""
+
+    target = "local"
+
+    def __init__(self, deployment: "LocalDeployment", topology: Topology) -> None:
+        super().__init__(deployment.status, deployment.folder.secrets, topology)
+        self._deployment = deployment
+        self.faults = LocalFaults(deployment.target, topology)
 
     def program(self, name: str) -> str:
         """Path of a program, empty where it is missing."""

@@ -1,10 +1,11 @@
 """The document of `lampstand status --json`, version 1: the same on every target. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lampstand.errors import LampstandError, UsageError
-from lampstand.observed import ObservedInstance, State
+from lampstand.observed import Health, ObservedInstance, State
 from lampstand.topology import Instance, Topology
 
 
@@ -72,3 +73,17 @@ def server(topology: Topology | None, name: str) -> Instance:
     if of_kind := topology.of_kind(name):
         return of_kind[0]
     raise UsageError(f"the site has no server {name!r}", mend=f"it has {', '.join(topology.by_name)}")
+
+
+def with_health(seen: ObservedInstance, published: Mapping[str, Any] | None) -> ObservedInstance:
+    """What runs, with what the controller says of it."""
+    if not published:
+        return seen
+    return replace(
+        seen,
+        health=Health(published["health"]),
+        health_since=published["health_since"],
+        health_text=published["health_text"],
+        role=published["role"],
+        restarts=published["restarts"],
+    )

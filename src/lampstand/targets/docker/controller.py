@@ -1,12 +1,11 @@
 """The controller's container, from outside: its API is a socket in the project's folder, as is what it publishes."""
 
-import fcntl
-import os
 import subprocess
 
 from lampstand.errors import TimedOutError
 from lampstand.targets.docker.tree import ProjectFolder
 from lampstand.targets.local.client import ControllerClient
+from lampstand.targets.local.folder import is_locked
 
 
 class DockerController(ControllerClient):
@@ -18,17 +17,7 @@ class DockerController(ControllerClient):
 
     def running(self) -> bool:
         """Whether somebody holds its lock: flock(2) reaches across containers, because the file is the same."""
-        try:
-            handle = os.open(self.folder.root / "controller.lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self.folder.root / "controller.lock")
 
     async def ready(self, deadline: float = 60.0) -> None:
         """Wait until its API answers. Raises TimedOutError with the end of its log."""

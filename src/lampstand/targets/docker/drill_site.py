@@ -3,11 +3,12 @@
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lampstand.drills.local_site import MachineSite
 from lampstand.errors import LampstandError
 from lampstand.targets.docker.compose import container_name
-from lampstand.topology import Endpoint, Topology
+from lampstand.topology import Topology
 
 if TYPE_CHECKING:
     from lampstand.targets.docker.deployment import DockerDeployment
@@ -112,33 +113,14 @@ class DockerFaults:
         return _run(["docker", *arguments])
 
 
-class DockerDrillSite:
+class DockerDrillSite(MachineSite):
     """Implements `drills.runner.Site`. On Linux a container's address is reached from its host."""
 
     target = "docker"
 
     def __init__(self, deployment: "DockerDeployment", topology: Topology) -> None:
-        self._deployment = deployment
-        self.topology = topology
+        super().__init__(deployment.status, deployment.folder.state.secrets, topology)
         self.faults = DockerFaults(deployment.project_name, topology)
-
-    def status(self) -> dict[str, Any]:
-        """The document of `lampstand status --json`."""
-        return self._deployment.status()
-
-    def secret(self, name: str) -> str:
-        """A generated secret."""
-        return self._deployment.folder.state.secrets()[name]
-
-    def url(self, avoid: str) -> str:
-        """An edge that the drill does not hit, or the balancer."""
-        fronts = [*self.topology.of_kind("edge"), *self.topology.of_kind("balancer")]
-        chosen = next(i for i in fronts if i.name != avoid)
-        return f"http://{chosen.endpoint('http').address}/"
-
-    def reach(self, instance: str, port: str) -> Endpoint:
-        """An endpoint, from this machine."""
-        return self.topology.by_name[instance].endpoint(port)
 
     def program(self, name: str) -> str:
         """Path of a program on this machine, empty where it is missing."""

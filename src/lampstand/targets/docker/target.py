@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lampstand.errors import LampstandError
-from lampstand.observed import Health, Observed, ObservedInstance, State
+from lampstand.observed import Observed, State
 from lampstand.plan import Action, Plan, Verb
 from lampstand.targets.base import Report
 from lampstand.targets.docker import control
@@ -25,6 +25,7 @@ from lampstand.targets.docker.controller import DockerController
 from lampstand.targets.docker.description import description_file
 from lampstand.targets.docker.engine import DockerCli
 from lampstand.targets.docker.tree import ProjectFolder
+from lampstand.targets.status import with_health
 from lampstand.targets.waiting import ROUTED, SWITCHOVER_WITHIN, settled, well_again
 from lampstand.topology import File, Instance, Topology
 
@@ -240,17 +241,3 @@ def _present(instance: Instance | None, action: Action) -> Instance:
     if instance is None:
         raise LampstandError("the plan names a server that the site does not have", action.instance)
     return instance
-
-
-def with_health(seen: ObservedInstance, published: Mapping[str, Any] | None) -> ObservedInstance:
-    """What runs, with what the controller says of it."""
-    if not published:
-        return seen
-    return replace(
-        seen,
-        health=Health(published["health"]),
-        health_since=published["health_since"],
-        health_text=published["health_text"],
-        role=published["role"],
-        restarts=published["restarts"],
-    )

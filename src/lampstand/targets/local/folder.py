@@ -195,17 +195,7 @@ class StateFolder:
 
     def locked(self) -> bool:
         """Whether somebody holds the lock now."""
-        try:
-            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self.root / "lock")
 
     def lock_holder(self) -> str:
         """`lampstand up (process 4711, since 2026-01-02T03:04:05+0000)`, or an empty text."""
@@ -214,3 +204,18 @@ class StateFolder:
         except (OSError, ValueError):
             return ""
         return f"`{holder['purpose']}` (process {holder['pid']}, since {holder['since']})" if holder else ""
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock (flock(2)) of a file; nobody does where there is none."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from lampstand.code import fingerprint
 from lampstand.engines import Engines
 from lampstand.errors import LampstandError
 from lampstand.files import write_text
-from lampstand.observed import Health, Observed, ObservedInstance, State
+from lampstand.observed import Observed, State
 from lampstand.plan import Action, Plan, Verb
 from lampstand.targets.base import Report
 from lampstand.targets.local import processes
@@ -22,6 +21,7 @@ from lampstand.targets.local.desired import Desired, keep_ports, load_ports
 from lampstand.targets.local.folder import StateFolder
 from lampstand.targets.local.ports import Ports, is_free
 from lampstand.targets.local.supervisor import Supervisor, stopped_first
+from lampstand.targets.status import with_health
 from lampstand.targets.waiting import ROUTED, SWITCHOVER_WITHIN, settled, well_again
 from lampstand.topology import Instance, Process, Topology, expand
 
@@ -47,7 +47,7 @@ class LocalTarget:
         status = self.controller.status() if self.controller.running() else {}
         known: Mapping[str, Any] = status.get("instances", {})
         return Observed(
-            time.time(), {name: _with_health(found, known.get(name)) for name, found in seen.items()}
+            time.time(), {name: with_health(found, known.get(name)) for name, found in seen.items()}
         )
 
     def expand(self, desired: Desired) -> tuple[Topology, Ports]:
@@ -195,16 +195,3 @@ def _present(instance: Instance | None, action: Action) -> Instance:
     if instance is None:
         raise LampstandError("the plan names a server that the site does not have", action.instance)
     return instance
-
-
-def _with_health(seen: ObservedInstance, published: Mapping[str, Any] | None) -> ObservedInstance:
-    if not published:
-        return seen
-    return replace(
-        seen,
-        health=Health(published["health"]),
-        health_since=published["health_since"],
-        health_text=published["health_text"],
-        role=published["role"],
-        restarts=published["restarts"],
-    )
