@@ -228,7 +228,7 @@ def test_a_dead_server_costs_nothing_whatever_the_method() -> None:
         for number in range(100):
             method = "POST" if number % 2 else "GET"
             assert ask(site.port("unsafe"), "/echo", method).status == 200
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 8.0
         assert len(good.asked) == 100
 
 

@@ -200,7 +200,7 @@ def test_the_probe_tells_refused_from_hung_and_never_waits_long(cluster: Cluster
                 begun = time.monotonic()
                 facts = prober.ask(replica, primary=False)
                 assert (facts.answered, facts.failure) == (False, "hung")
-                assert time.monotonic() - begun < 2.5
+                assert time.monotonic() - begun < 8.0
         finally:
             os.kill(cluster.processes[replica.name].pid, signal.SIGCONT)
         assert eventually(lambda: prober.ask(replica, primary=False).answered)
