@@ -60,6 +60,13 @@ def _cache(facts: CacheFacts, primary: bool) -> str:
     return "" if facts.link_up else "has lost its primary"
 
 
+def silence(kind: str) -> DatabaseFacts | CacheFacts:
+    """What a server of a kind with a primary says while it is down."""
+    if kind == "database":
+        return DatabaseFacts(False, failure="refused", error="is down")
+    return CacheFacts(False, error="is down")
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The health of one instance and what led to it."""

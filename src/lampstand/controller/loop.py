@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any, cast
 
 from lampstand.code import fingerprint
-from lampstand.controller.health import Facts, Judge, complaint
+from lampstand.controller.health import Facts, Judge, complaint, silence
 from lampstand.controller.journal import Journal
 from lampstand.controller.probing import Prober
 from lampstand.controller.problems import Finding, Memory, Problem, Step, View
@@ -174,8 +174,17 @@ class Controller:
                 died.add(name)
         kinds = {self.topology.by_name[n].kind for n in died if n in self.topology.by_name} & set(GROUPED)
         if kinds:
-            await self._prober.ask_now([i for i in self.topology.instances if i.kind in kinds])
+            mine = [i for i in self.topology.instances if i.kind in kinds]
+            # The dead are not asked: where a server takes its address with it, nobody refuses and asking takes long.
+            down = [i for i in mine if self._state(i.name) in (State.STOPPED, State.MISSING)]
+            for instance in down:
+                self._heard(instance, silence(instance.kind))
+            await self._prober.ask_now([i for i in mine if i not in down])
             self._seen = self.runtime.observe()
+
+    def _state(self, name: str) -> State:
+        seen = self._seen.get(name)
+        return seen.state if seen else State.MISSING
 
     def _diagnose(self, view: View) -> tuple[Finding, ...]:
         found = [f for p in PROBLEMS for f in p.matches(view)]

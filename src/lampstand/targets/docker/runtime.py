@@ -25,6 +25,10 @@ LOOK = 2.0
 """Seconds between two looks at all containers; what happens to one in between is an event."""
 DEATH = 10.0
 """Seconds within which a killed container must be dead."""
+DOUBT = 0.1
+"""Seconds after which the neighbours of a dead container no longer believe that it is there (compose._neighbours, half
+as much again at most). Whoever connects before that sends into the void, and tries again only after a second: a replica
+that stops receiving, for one, tells its primary so."""
 LISTENING = 15.0
 """Seconds within which a started container's first process must answer."""
 
@@ -153,6 +157,7 @@ class DockerRuntime:
         """SIGKILL, with which all processes of the container end; death confirmed by Docker."""
         async with self._own(instance.name):
             await self._kill(instance)
+            await asyncio.sleep(DOUBT)
 
     async def _kill(self, instance: Instance) -> None:
         name = container_name(self.project, instance.name)
