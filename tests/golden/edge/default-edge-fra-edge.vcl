@@ -406,6 +406,7 @@ sub vcl_pipe {
 sub vcl_backend_fetch {
     # The answer's code cannot see what is not sent, and nothing of ours is sent.
     if (bereq.retries == 0) {
+        var.set_real("begun", std.time2real(now, 0.0));
         var.set("rule", bereq.http.x-edge-rule);
         var.set("have-stale", bereq.http.x-edge-have-stale);
         var.set("mode", bereq.http.x-edge-mode);
@@ -799,6 +800,12 @@ sub vcl_backend_error {
         set beresp.ttl = 10m;
         set beresp.grace = 0s;
         return (deliver);
+    }
+    # A balancer that takes new routes closes the connections that it kept. Varnish asks again on another one by itself,
+    # but not where it hears of the end between taking a connection and using it: then it takes it for a new one.
+    if ((bereq.method == "GET" || bereq.method == "HEAD") && bereq.retries == 0 &&
+        std.time2real(now, 0.0) - var.get_real("begun") < 1.0) {
+        return (retry);
     }
     if (bereq.is_bgfetch || (var.get("have-stale") == "1" && var.get("mode") == "fresh")) {
         return (abandon);
