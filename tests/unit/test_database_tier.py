@@ -113,7 +113,9 @@ def test_passwords_are_in_secret_files_only_and_on_no_command_line() -> None:
         for file in instance.files:
             assert file.secret == any(s.split()[0] in file.content for s in SECRETS.values()), file.path
         words = [*instance.processes[0].argv, *instance.prepare[0].argv]
-        words += seed_command(instance, Endpoint("database-2", "mysql", "h", 1, "mysql"), "/data", "0-1-1")
+        words += seed_command(
+            instance, Endpoint("database-2", "mysql", "h", 1, "mysql"), "/data", "0-1-1", lock=True
+        )
         assert not any(s.split()[0] in w for s in SECRETS.values() for w in words)
 
 

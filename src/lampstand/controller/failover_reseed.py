@@ -98,10 +98,11 @@ class Reseed:
             )
         state = await on(hands, donor, replication.history)
         hands.event("database-reseed", self.replica.name, "copy", "begin", donor=donor.name)
-        await hands.run(
-            self.replica, seed_command(self.replica, donor.endpoint(PORT), data_path(donor), state),
-            deadline=COPY_SECONDS,
-        )  # fmt: skip
+        # From the primary only while no replica acknowledges: its commits wait, for this copy in the end.
+        command = seed_command(
+            self.replica, donor.endpoint(PORT), data_path(donor), state, lock=donor != group.primary
+        )
+        await hands.run(self.replica, command, deadline=COPY_SECONDS)
 
     async def start(self, hands: Hands) -> None:
         """It comes up as a replica of nobody."""

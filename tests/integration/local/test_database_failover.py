@@ -181,6 +181,24 @@ def test_two_writable(play: Callable[..., None]) -> None:
     play(scenario)
 
 
+def test_primary_killed_just_after_somebody_wrote_to_a_replica(play_under_load: Callable[..., None]) -> None:
+    """[errant transactions] That replica's own writes neither win an election nor hide what it lacks."""
+
+    async def scenario(cluster: Cluster, _ledger: Ledger) -> None:
+        for number in (1, 2):
+            replica = cluster.replicas[number - 1]
+            with cluster.connect(replica) as link, link.cursor() as cursor:
+                cursor.execute("SET GLOBAL read_only = OFF")
+                cursor.execute("INSERT INTO app.ledger VALUES (%s, -1, %s)", (-number, number))
+                cursor.execute("SET GLOBAL read_only = ON")
+            cluster.kill(cluster.primary)
+            await cluster.settle(60)
+        for member in cluster.topology.by_name:
+            assert cluster.sql(member, "SELECT COUNT(*) FROM app.ledger WHERE id < 0")[0][0] == 0
+
+    play_under_load(scenario)
+
+
 # -- refusing ---------------------------------------------------------------------------------------------------------
 def test_nothing_is_promoted_while_a_voter_is_missing(play: Callable[..., None]) -> None:
     """[P quorum commit] The primary and a replica are gone for good: what is left may lack writes. It says who."""
@@ -457,6 +475,19 @@ def test_replica_diverged_is_copied_from_a_replica(play: Callable[..., None]) ->
         assert all(healthy in d for d in donors)
 
     play(scenario)
+
+
+def test_the_only_replica_diverged(play_under_load: Callable[..., None]) -> None:
+    """The copy comes from the primary, whose commits wait for that very replica."""
+
+    async def scenario(cluster: Cluster, _ledger: Ledger) -> None:
+        (replica,) = cluster.replicas
+        cluster.sql(replica, "SET GLOBAL read_only = OFF")
+        cluster.sql(replica, "INSERT INTO app.ledger VALUES (-1, -1, -1)")
+        await cluster.settle(60)
+        assert cluster.sql(cluster.primary, "SHOW STATUS LIKE 'Rpl_semi_sync_master_no_tx'")[0][1] == "0"
+
+    play_under_load(scenario, replicas=1)
 
 
 def test_replica_lost_its_data_folder(play_under_load: Callable[..., None]) -> None:

@@ -98,9 +98,18 @@ def stop_receiving(link: Link) -> Received:
     if state != "No":
         raise pymysql.err.OperationalError(0, f"its receiving thread is still {state}")
     relayed = str(status.get("Gtid_IO_Pos") or "")
-    committed, newest_here = applied(link), position(link)
-    own = bool(status) and sequence(str(newest_here or "")) > sequence(str(committed or ""))
+    committed = applied(link)
+    own = bool(status) and _has_own_writes(link)
     return Received(newest(relayed, str(committed or "")), committed, not status or bool(relayed), own)
+
+
+def _has_own_writes(link: Link) -> bool:
+    """Whether the newest transaction of a replica is one that it made itself, beyond what it received."""
+    with link.cursor() as cursor:
+        cursor.execute("SELECT @@server_id, @@gtid_current_pos, @@gtid_slave_pos")
+        server, current, slave = cast("tuple[int, str, str]", cursor.fetchone())
+    last = newest(current)
+    return last is not None and last.server == server and last.sequence > sequence(slave)
 
 
 def received(link: Link, seconds: float) -> Received:

@@ -178,12 +178,16 @@ def _server(context: Context, index: int) -> Instance:
     )
 
 
-def seed_command(instance: Instance, donor: Endpoint, donor_data: str, state: str) -> tuple[str, ...]:
+def seed_command(
+    instance: Instance, donor: Endpoint, donor_data: str, state: str, *, lock: bool
+) -> tuple[str, ...]:
     """The command that fills the empty data folder of a stopped server with a copy of another, where both lie.
 
-    `state` is the donor's `gtid_binlog_state`, asked before.
+    `state` is the donor's history, asked before. Without `lock` commits of the donor are not held for a moment: for a
+    donor whose commits wait already.
     """
-    return ("/bin/sh", _script(instance, "seed"), donor.host, str(donor.port), donor_data, state)
+    script = _script(instance, "seed")
+    return ("/bin/sh", script, donor.host, str(donor.port), donor_data, state, "yes" if lock else "no")
 
 
 def unacknowledged_command(instance: Instance, after: str, logs: Sequence[str]) -> tuple[str, ...]:
