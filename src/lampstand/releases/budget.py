@@ -93,8 +93,10 @@ def times_breach(new: Tally, old: Tally, budget: float) -> str:
 
 def at_least(count: int, mean: float) -> float:
     """Probability of `count` or more of something that happens `mean` times on average (Poisson)."""
+    if count <= 0:
+        return 1.0
     if mean <= 0:
-        return 0.0 if count > 0 else 1.0
+        return 0.0
     if mean > 500:  # where exp(-mean) is getting lost, the normal distribution is the same
         return 0.5 * math.erfc((count - 0.5 - mean) / math.sqrt(2 * mean))
     term = total = math.exp(-mean)

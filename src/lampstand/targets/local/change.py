@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 READY_WITHIN = 120.0
 """Seconds that a change waits for the site to be well, above the application's own start time."""
-ASIDE = 0.5
+ASIDE = 0.3
 """Seconds of the deploy's own requests before anything changes, and after the last change."""
 WITH_HOOKS = ("deploy", "rollback")
 

@@ -26,8 +26,8 @@ from lampstand.targets.local.target import LocalTarget
 from lampstand.tiers.balancer.reload import workers
 from lampstand.topology import Instance, Topology
 
-LOOK = 0.6
-"""Seconds that the first new servers serve before more follow: the balancers' logs are half a second behind."""
+LOOK = 0.4
+"""Seconds that the first new servers serve before more follow: the balancers' logs are a quarter of a second behind."""
 GLANCE = 0.1
 """Seconds between two looks."""
 READING = 2.0
