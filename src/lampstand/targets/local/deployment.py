@@ -87,14 +87,6 @@ class LocalDeployment:
         """Raises EngineMissingError naming every engine that is missing or too old."""
         require(self.target.engines, site_needs(self.site.app.runtime))
 
-    def make_shared_folders(self) -> None:
-        """The folder of uploads, which all web servers share."""
-        for name in ("", *(self.site.app.uploads)):
-            path = self.folder.uploads / name
-            path.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if os.geteuid() == 0:
-                shutil.chown(path, "www-data", "www-data")
-
     async def down(self, progress: Progress) -> Sequence[str]:
         """Stop everything; data stay."""
         if not self.folder.exists():

@@ -29,6 +29,7 @@ from lampstand.targets.local import processes, sizes
 from lampstand.targets.local.change import Change
 from lampstand.targets.local.desired import Desired, load_ports
 from lampstand.targets.local.rollout import Rollout, Trial
+from lampstand.targets.local.shared import make_folders
 from lampstand.tiers.web.commands import one_off
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class LocalReleasing:
             # What follows asks it for things that an older one may not know.
             await self.target.ensure_controller()
             await self.target.controller.ready()
-        self.deployment.make_shared_folders()
+        make_folders(self.deployment.project, self.folder.uploads, self.site.app.uploads)
         self._keep_assets(desired.release, receipt.previous)
         requests = asks(self.site.deploy.requests, self.site.app.health)
         host = self.site.tls.domains[0] if self.site.tls.domains else None
