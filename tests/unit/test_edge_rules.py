@@ -152,7 +152,7 @@ def test_presets_keep_sessions_out(preset: str) -> None:
         ("wordpress", "/wp-admin/index.php", "wordpress: admin"),
         ("wordpress", "/wp-login.php", "wordpress: admin"),
         ("wordpress", "/wp-content/themes/x/style.css", "wordpress: assets"),
-        ("wordpress", "/2024/01/hello/", "default"),
+        ("wordpress", "/2024/01/hello/", "wordpress: pages"),
         ("wordpress", "/wp-content/uploads/2024/a.jpg", "static files"),
         ("drupal", "/user/login", "drupal: admin"),
         ("django", "/admin/login/", "django: admin"),

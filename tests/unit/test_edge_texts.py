@@ -30,6 +30,20 @@ SITES: Mapping[str, Mapping[str, object]] = {
             ],
         },
     },
+    "guarded": {
+        "balancer": {
+            "allow": ["10.0.0.0/8", "127.0.0.1"],
+            "deny": "10.9.0.0/16",
+            "body_limit": "1MB",
+            "rate_limit": {
+                "per_client": "50/s",
+                "burst": 99,
+                "exempt": "10.1.0.0/16",
+                "paths": [{"match": ["/login", "/wp-*.php"], "per_client": "6/m", "burst": 2}],
+            },
+        },
+        "cdn": {"edges": ["one"], "preset": "mediawiki", "access_log": False},
+    },
     "tls": {"tls": {"mode": "local"}, "cdn": {"edges": ["one"]}},
     "acme": {
         "tls": {

@@ -107,7 +107,19 @@ def status(session: Session) -> None:
         session.document({"version": 1, **outcome})
         return
     rows = [_row(e) for e in outcome["edges"]]
-    columns = ["edge", "requests", "hits", "stale", "fetches", "failed", "kept", "memory", "evicted"]
+    columns = [
+        "edge",
+        "requests",
+        "hits",
+        "stale",
+        "fetches",
+        "failed",
+        "saved",
+        "kept",
+        "memory",
+        "evicted",
+        "purge p99",
+    ]
     session.table(columns, rows, lambda _: None)
     for entry in outcome["owed"]:
         session.say(f"owed by {', '.join(entry['edges'])}: a purge", style="yellow")
@@ -115,16 +127,19 @@ def status(session: Session) -> None:
 
 def _row(edge: dict[str, Any]) -> list[str]:
     if "error" in edge:
-        return [edge["edge"], edge["error"], *[""] * 7]
+        return [edge["edge"], edge["error"], *[""] * 9]
     memory = f"{edge['bytes_used'] / 1e6:.0f} of {(edge['bytes_used'] + edge['bytes_free']) / 1e6:.0f} MB"
-    counts = [str(edge[name]) for name in ("stale", "fetches", "fetch_failures", "kept")]
+    slowest = edge.get("purge_p99_ms")
     return [
         edge["edge"],
         str(edge["requests"]),
         f"{edge['hit_ratio']:.1%}",
-        *counts,
+        *(str(edge[name]) for name in ("stale", "fetches", "fetch_failures")),
+        f"{edge['bytes_saved'] / 1e6:.1f} MB",
+        str(edge["kept"]),
         memory,
         str(edge["evicted"]),
+        "" if slowest is None else f"{slowest:.1f} ms",
     ]
 
 

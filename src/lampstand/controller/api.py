@@ -82,7 +82,7 @@ def _application(controller: "Controller", operations: dict[str, Operation]) -> 
     async def metrics(_: "Request") -> "Response":
         from lampstand.controller.metrics import exposition
 
-        text, kind = exposition(controller)
+        text, kind = exposition(controller, await controller.edges.rows())
         return PlainTextResponse(text, media_type=kind)
 
     async def operate(request: "Request") -> "Response":

@@ -1,7 +1,7 @@
 """Figures for Prometheus."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lampstand.controller.health import Facts
 from lampstand.observed import CacheFacts, DatabaseFacts, Health, HttpFacts, State
@@ -14,8 +14,34 @@ if TYPE_CHECKING:
     G: TypeAlias = Gauge
 
 
-def exposition(controller: "Controller") -> tuple[str, str]:
-    """The text and its media type."""
+EDGE_FIGURES: Sequence[tuple[str, str, str, float]] = (
+    ("hit_ratio", "lampstand_edge_hit_ratio", "Share of the requests that needed no fetch, 0 to 1.", 1),
+    ("requests", "lampstand_edge_requests_total", "Requests since it started.", 1),
+    ("hits", "lampstand_edge_hits_total", "Answered from memory, the old ones included.", 1),
+    ("stale", "lampstand_edge_stale_total", "Answered from memory with something too old.", 1),
+    ("misses", "lampstand_edge_misses_total", "Not in memory.", 1),
+    ("passes", "lampstand_edge_passes_total", "Not looked up, or not to be kept.", 1),
+    ("fetches", "lampstand_edge_fetches_total", "Answers fetched from the balancers or the shield.", 1),
+    ("fetch_failures", "lampstand_edge_fetch_failures_total", "Fetches that failed.", 1),
+    ("bytes_sent", "lampstand_edge_sent_bytes_total", "Bodies given to visitors.", 1),
+    ("bytes_saved", "lampstand_edge_saved_bytes", "Bodies given that nobody had to fetch.", 1),
+    ("kept", "lampstand_edge_objects", "Answers in memory.", 1),
+    ("bytes_used", "lampstand_edge_used_bytes", "Memory in use for answers.", 1),
+    ("evicted", "lampstand_edge_evicted_total", "Answers that had to make room.", 1),
+    ("purges", "lampstand_edge_purges_total", "Purges since the controller started.", 1),
+    ("purge_p50_ms", "lampstand_edge_purge_p50_seconds", "Middle of its last thousand purges.", 0.001),
+    (
+        "purge_p99_ms",
+        "lampstand_edge_purge_p99_seconds",
+        "Slowest hundredth of its last thousand purges.",
+        0.001,
+    ),
+)
+"""Key in the figures of an edge, name and meaning for Prometheus, and the factor to its unit."""
+
+
+def exposition(controller: "Controller", edges: Sequence[Mapping[str, Any]] = ()) -> tuple[str, str]:
+    """The text and its media type. `edges` are the rows of `Edges.figures`."""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
     from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -57,6 +83,11 @@ def exposition(controller: "Controller") -> tuple[str, str]:
         for gauge, value in _figures(seen.facts, lag, connections, unacknowledged, used, probe):
             if value is not None:
                 gauge.labels(*who).set(value)
+    for key, metric, meaning, factor in EDGE_FIGURES if edges else ():
+        gauge = Gauge(metric, meaning, ["instance"], registry=registry)
+        for row in edges:
+            if row.get(key) is not None:
+                gauge.labels(row["edge"]).set(row[key] * factor)
     for finding in controller.findings:
         problems.labels(finding.code).inc()
     return generate_latest(registry).decode(), CONTENT_TYPE_LATEST

@@ -121,6 +121,7 @@ sub vcl_recv {
         call edge_limits;
         call edge_visitor;
         call edge_own_paths;
+        call edge_guard;
         call edge_normalise;
         call edge_key;
         call edge_credentials;
@@ -171,6 +172,7 @@ sub edge_forget {
     unset req.http.x-edge-location;
     unset req.http.x-edge-proto;
     unset req.http.x-edge-peer;
+    unset req.http.x-edge-client;
     unset req.http.x-edge-url;
     # Unkeyed headers by which frameworks let a request name another host, path or method.
     unset req.http.Proxy;
@@ -217,12 +219,14 @@ sub edge_visitor {
         set req.http.X-Request-Id = server.identity + "-" + std.time2integer(now, 0) + "-" + req.xid;
     }
     set req.http.x-edge-proto = "http";
+    set req.http.x-edge-client = client.ip;
     if (local.socket == "shield") {
         set req.http.x-edge-peer = "1";
     }
     if (local.socket == "shield" || local.socket == "proxy") {
         # Another edge, or the visitors' entry: they say the truth. Varnish has added the address of whoever asks.
         set req.http.X-Forwarded-For = regsub(req.http.X-Forwarded-For, ",[^,]*$", "");
+        set req.http.x-edge-client = regsub(req.http.X-Forwarded-For, "^.*,\s*", "");
         if (req.http.X-Forwarded-Proto == "https") {
             set req.http.x-edge-proto = "https";
         }
@@ -231,9 +235,9 @@ sub edge_visitor {
     }
     set req.http.X-Forwarded-Proto = req.http.x-edge-proto;
     set req.http.X-Forwarded-Host = req.http.Host;
-    set req.http.Forwarded = "for=" + regsub(req.http.X-Forwarded-For, "^.*,\s*", "") + ";proto=" + req.http.x-edge-proto +
+    set req.http.Forwarded = "for=" + req.http.x-edge-client + ";proto=" + req.http.x-edge-proto +
         {";host=""} + req.http.Host + {"""};
-    if (req.http.X-Forwarded-For ~ ":") {
+    if (req.http.x-edge-client ~ ":") {
         # An IPv6 address is written in brackets and quotation marks (RFC 7239 section 6).
         set req.http.Forwarded = regsub(req.http.Forwarded, "^for=([^;]*)", {"for="[\1]""});
     }
@@ -330,6 +334,17 @@ sub edge_key {
 sub edge_query_filter {
     if (req.http.x-edge-rule ~ "^(0|1)$") {
         set req.http.x-edge-query = regsuball(req.http.x-edge-query, "&(?:utm_[^=&]*|gclid|fbclid|msclkid|mc_cid|mc_eid)(?:=[^&]*)?(?=&|$)", "");
+    }
+}
+
+# Who may ask, and for how much: what the balancers say of `balancer.allow`, `deny`, `rate_limit` and `body_limit`, said here
+# too, because what an edge answers from its memory never reaches them. Of a visitor whom another edge sends all is said.
+sub edge_guard {
+    if (req.http.x-edge-peer) {
+        return;
+    }
+    if (req.http.Content-Length ~ "^[0-9]{16,}$" || std.integer(req.http.Content-Length, 0) > 67108864) {
+        return (synth(413));
     }
 }
 
@@ -440,10 +455,10 @@ sub edge_hide {
     unset bereq.http.x-edge-credentials;
     unset bereq.http.x-edge-proto;
     unset bereq.http.x-edge-peer;
+    unset bereq.http.x-edge-client;
 }
 
 # --- purge ---------------------------------------------------------------------------------------------------------
-
 
 # Whatever the host: one site, one application.
 sub edge_purge {
@@ -452,7 +467,10 @@ sub edge_purge {
     }
     call edge_key;
     std.collect(req.http.xkey, " ");
-    # Tags: ours and Fastly's, vmod_xkey's, Drupal's.
+    # Tags: ours and Fastly's, vmod_xkey's, Drupal's, and those of Proxy Cache Purge, which come as a pattern of whole tags.
+    if (req.http.X-Cache-Tags-Pattern) {
+        set req.http.Cache-Tags = req.http.Cache-Tags + " " + regsuball(req.http.X-Cache-Tags-Pattern, "\|", " ");
+    }
     set req.http.x-edge-key = regsuball(req.http.x-edge-key, ",", "%2C");
     if (req.http.Surrogate-Key || req.http.Cache-Tag || req.http.Cache-Tags || req.http.Purge-Cache-Tags ||
         req.http.xkey || req.http.xkey-purge || req.http.xkey-softpurge) {
@@ -581,7 +599,7 @@ sub vcl_backend_response {
 }
 
 # Tags come in many headers: Surrogate-Key (Fastly), Cache-Tag (Cloudflare, Akamai), xkey (Varnish), Purge-Cache-Tags and
-# X-Drupal-Cache-Tags (Drupal).
+# X-Drupal-Cache-Tags (Drupal), X-Cache-Tags (WordPress' Proxy Cache Purge).
 sub edge_tags {
     if (beresp.was_304) {
         unset beresp.http.xkey;
@@ -589,14 +607,16 @@ sub edge_tags {
     std.collect(beresp.http.Surrogate-Key, " ");
     std.collect(beresp.http.Cache-Tag, " ");
     std.collect(beresp.http.Cache-Tags, " ");
+    std.collect(beresp.http.X-Cache-Tags, " ");
     std.collect(beresp.http.xkey, " ");
-    if (beresp.http.Cache-Tag || beresp.http.Cache-Tags || beresp.http.xkey || beresp.http.Purge-Cache-Tags ||
+    if (beresp.http.Cache-Tag || beresp.http.Cache-Tags || beresp.http.X-Cache-Tags || beresp.http.xkey || beresp.http.Purge-Cache-Tags ||
         beresp.http.X-Drupal-Cache-Tags) {
         set beresp.http.Surrogate-Key = beresp.http.Surrogate-Key + " " + beresp.http.Cache-Tag + " " +
-            beresp.http.Cache-Tags + " " + beresp.http.xkey + " " + beresp.http.Purge-Cache-Tags + " " +
+            beresp.http.Cache-Tags + " " + beresp.http.X-Cache-Tags + " " + beresp.http.xkey + " " + beresp.http.Purge-Cache-Tags + " " +
             beresp.http.X-Drupal-Cache-Tags;
         unset beresp.http.Cache-Tag;
         unset beresp.http.Cache-Tags;
+        unset beresp.http.X-Cache-Tags;
         unset beresp.http.Purge-Cache-Tags;
         unset beresp.http.X-Drupal-Cache-Tags;
         unset beresp.http.xkey;
@@ -924,6 +944,9 @@ sub vcl_synth {
     }
     if (resp.status == 405) {
         set resp.http.Allow = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+    }
+    if (resp.status == 429) {
+        set resp.http.Retry-After = "1";
     }
     if (resp.status == 503) {
         set resp.status = 502;

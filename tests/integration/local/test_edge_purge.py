@@ -150,6 +150,12 @@ def test_all_variants_of_a_url(running: Running) -> None:
 PLUGINS: list[tuple[str, str, str, Headers]] = [
     ("WordPress, Proxy Cache Purge: a page", "PURGE", "{path}", [("X-Purge-Method", "default")]),
     ("WordPress, Proxy Cache Purge: all", "PURGE", "/.*", [("X-Purge-Method", "regex")]),
+    (
+        "WordPress, Proxy Cache Purge: tags",
+        "PURGE",
+        "/",
+        [("X-Purge-Method", "tags"), ("X-Cache-Tags-Pattern", "p-1|{tag}|t-2")],
+    ),
     ("MediaWiki", "PURGE", "{path}", []),
     ("Drupal, purge_purger_http", "BAN", "/", [("Cache-Tags", "other {tag}")]),
     ("Drupal, varnish_purge", "BAN", "/", [("Purge-Cache-Tags", "{tag}")]),

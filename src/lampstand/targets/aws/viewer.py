@@ -60,6 +60,8 @@ def _rule(behaviour: Behaviour) -> dict[str, Any]:
     rule["query"], rule["keep"] = _query(behaviour.query)
     if behaviour.bypass_cookies:
         rule["pass"] = _any(behaviour.bypass_cookies)
+    if behaviour.ignored_cookies:
+        rule["ignored"] = _any(behaviour.ignored_cookies)
     if not behaviour.cookies_reach_the_application:
         rule["cookies"] = behaviour.vary_cookies
     return rule

@@ -14,6 +14,11 @@ class Preset:
     """Named rules, tried in this order."""
     cookies: tuple[str, ...] = ()
     """Cookies (patterns) that mean a session: such a request for a page is the application's alone."""
+    ignored_cookies: tuple[str, ...] = ()
+    """Cookies (patterns) that only scripts in the browser read: they never reach the application, so that
+    `Vary: Cookie` does not make a page of its own for every visitor."""
+    ttl: float | None = None
+    """Seconds that the edges keep pages of an application that says nothing about it; None is what the answer says."""
     stale_while_revalidate: float | None = None
     """Seconds, for pages; None is the site's."""
 
@@ -51,12 +56,20 @@ PRESETS: Mapping[str, Preset] = {
         ),
         cookies=(
             "wordpress_logged_in_*", "wordpress_sec_*", "wp-postpass_*", "comment_author_*", "wp_woocommerce_session_*",
-            "woocommerce_items_in_cart", "woocommerce_cart_hash",
+            "woocommerce_items_in_cart", "woocommerce_cart_hash", "edd_items_in_cart", "PHPSESSID",
         ),
+        # WordPress sends no freshness for what everybody sees, and no-cache for what only some do. Long enough to take
+        # the load, short enough for a site without a purge plug-in.
+        ttl=300.0,
         stale_while_revalidate=60.0,
     ),
-    # MediaWiki sends s-maxage for anonymous pages and `private` for users, so its headers say all there is to say.
-    "mediawiki": Preset(cookies=("*_session", "*UserID", "*Token"), stale_while_revalidate=30.0),
+    # With $wgUseCdn, MediaWiki sends s-maxage for anonymous pages and `private` for users, so its headers say all there
+    # is to say.
+    "mediawiki": Preset(
+        cookies=("*_session", "*UserID", "*Token"),
+        ignored_cookies=("*mwuser-sessionId", "*mwclientpreferences", "mediaWiki.*", "*-ts"),
+        stale_while_revalidate=30.0,
+    ),
     "drupal": Preset(
         rules=(
             (
@@ -68,6 +81,7 @@ PRESETS: Mapping[str, Preset] = {
             ),
         ),
         cookies=("SESS*", "SSESS*", "NO_CACHE"),
+        ignored_cookies=("has_js", "Drupal.toolbar.*", "Drupal.tableDrag.*"),
         stale_while_revalidate=30.0,
     ),
     "django": Preset(
@@ -76,7 +90,8 @@ PRESETS: Mapping[str, Preset] = {
             # ManifestStaticFilesStorage puts twelve hexadecimal digits of the content into the name.
             ("hashed files", _rule(match=["/static/*.????????????.*"], ttl="1y", immutable=True)),
         ),
-        cookies=("sessionid",),
+        # A framework: its views say themselves what may be kept (`cache_control`, `cache_page`).
+        cookies=("sessionid", "messages"),
     ),
 }  # fmt: skip
 """By the value of `cdn.preset`."""

@@ -52,6 +52,9 @@ class Figures:
     evicted: int
     """Answers that had to make room."""
     bytes_sent: int
+    """Bodies given to visitors; tunnels (large files) are not counted."""
+    bytes_fetched: int
+    """Bodies fetched from the balancers or the shield. Varnish counts anew when its VCL is reloaded."""
     bans: int
     """Prefix purges that are still being worked off."""
 
@@ -60,6 +63,11 @@ class Figures:
         """Share of the requests for the site that needed no fetch, 0 to 1. Probes and purges are not for the site."""
         total = self.hits + self.misses + self.passes
         return self.hits / total if total else 0.0
+
+    @property
+    def bytes_saved(self) -> int:
+        """Bytes of bodies that visitors got and nobody had to fetch."""
+        return max(0, self.bytes_sent - self.bytes_fetched)
 
 
 async def look(
@@ -142,5 +150,6 @@ def parse_figures(text: str) -> Figures:
         bytes_free=total([f"{storage}.g_space"]),
         evicted=main("n_lru_nuked"),
         bytes_sent=main("s_resp_bodybytes"),
+        bytes_fetched=total(n for n in counters if n.startswith("VBE.") and n.endswith(".beresp_bodybytes")),
         bans=main("bans"),
     )

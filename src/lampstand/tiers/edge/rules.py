@@ -32,6 +32,8 @@ class Behaviour:
     """Never cached."""
     bypass_cookies: tuple[str, ...] = ()
     """Cookie names (patterns) whose presence makes a request the application's alone."""
+    ignored_cookies: tuple[str, ...] = ()
+    """Cookie names (patterns) that are taken from the request: only scripts in the browser read them."""
     ttl: float | None = None
     """Freshness at the edges instead of what the answer says; a prohibition in the answer still counts."""
     browser_ttl: float | None = None
@@ -87,7 +89,13 @@ def behaviours(site: Site) -> tuple[Behaviour, ...]:
     known = [_from_rule(site, rule, f"{cdn.preset}: {name}") for name, rule in preset.rules]
     patterns = tuple(dict.fromkeys(pattern for s in site.app.static for pattern in s.match))
     files = [_from_rule(site, Rule(match=patterns), STATIC_FILES)] if patterns else []
-    pages = replace(_from_rule(site, Rule(), "default"), bypass_cookies=preset.cookies)
+    name = f"{cdn.preset}: pages" if preset.ttl is not None else "default"
+    pages = replace(
+        _from_rule(site, Rule(), name),
+        bypass_cookies=preset.cookies,
+        ignored_cookies=preset.ignored_cookies,
+        ttl=preset.ttl,
+    )
     if preset.stale_while_revalidate is not None:
         pages = replace(pages, stale_while_revalidate=preset.stale_while_revalidate)
     return (*own, *known, *files, pages)

@@ -85,7 +85,7 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
         name=name,
         tier="edge",
         kind="edge",
-        processes=(process,),
+        processes=(process, _access_log(context, name, workdir)) if site.cdn.access_log else (process,),
         files=(
             File(vcl, text, on_change="reload"),
             File(token, context.secrets["purge"], mode=0o600, secret=True),
@@ -97,6 +97,39 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
         probe=Probe("http", "http", OWN_PATH),
         memory=memory + _OVERHEAD,
         index=index,
+    )
+
+
+_LOG_FORMAT = (
+    '{"time":"%{%Y-%m-%dT%H:%M:%S+00:00}t","request_id":"%{X-Request-Id}i","server":"SERVER","client":"%{x-edge-client}i",'
+    '"method":"%m","host":"%{Host}i","uri":"%U%q","protocol":"%H","status":"%s","bytes":%O,"microseconds":%D,'
+    '"cache":"%{X-Cache}o","referer":"%{Referer}i","agent":"%{User-Agent}i"}'
+)
+"""One JSON object a line, like the balancers' log (varnishncsa(1); `-j` escapes)."""
+
+
+def _access_log(context: Context, name: str, workdir: str) -> Process:
+    """Writes what the edge answers: most of it never reaches a balancer, whose log would not know."""
+    return Process(
+        name="log",
+        argv=(
+            context.engines.varnishncsa.path or "varnishncsa",
+            *(
+                "-n",
+                workdir,
+                "-t",
+                "off",
+                "-j",
+                "-a",
+                "-w",
+                f"{context.placement.folder(name, 'log')}/access.log",
+            ),
+            *("-q", r'not ReqURL ~ "^/\.lampstand/"', "-F", _LOG_FORMAT.replace("SERVER", name)),
+        ),
+        account=ACCOUNT,
+        # In a container of its own the process that varnishd's shared memory names is another one.
+        env=(("VSM_NOPID", "1"),),
+        stop_seconds=2.0,
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lampstand.site import Query, Site
 from lampstand.site.cdn import glob_regex
@@ -105,9 +106,58 @@ def edge_vcl(
         http_date=HTTP_DATE,
         sf_dictionary=SF_DICTIONARY,
         token_file=token_file,
-        purgers=[_network(n) for n in purgers],
-        trusted=[_network(n) for n in site.balancer.trusted],
+        purgers=purgers,
+        trusted=site.balancer.trusted,
+        **_guard(site, purgers),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """A token bucket for each visitor (vmod_vsthrottle): `burst` requests at once, and all of them again after
+    `period` seconds."""
+
+    name: str
+    pattern: str
+    """Regular expression of URLs; empty for all."""
+    burst: int
+    period: float
+
+
+def _guard(site: Site, purgers: Sequence[str]) -> dict[str, Any]:
+    """What the template needs to know of networks and limits."""
+    balancer, rate = site.balancer, site.balancer.rate_limit
+    limits = [
+        _Limit(
+            f"paths {n}",
+            f"^(?:{'|'.join(glob_regex(g) for g in path.match)})(?:\\?|$)",
+            *_bucket(path.per_client, path.burst),
+        )
+        for n, path in enumerate(rate.paths, 1)
+    ]
+    if rate.per_client is not None:
+        limits.append(_Limit("all", "", *_bucket(rate.per_client, rate.burst)))
+    lists = {
+        "purgers": purgers,
+        "trusted": balancer.trusted,
+        "denied": balancer.deny,
+        "allowed": balancer.allow,
+        "exempt": rate.exempt if limits else (),
+    }
+    return {
+        "acls": [(name, [_network(n) for n in networks]) for name, networks in lists.items()],
+        "denied": balancer.deny,
+        "allowed": balancer.allow,
+        "exempt": lists["exempt"],
+        "limits": limits,
+        "body_limit": balancer.body_limit,
+        "guarded": bool(limits or balancer.deny or balancer.allow or balancer.body_limit),
+    }
+
+
+def _bucket(per_second: float, burst: int) -> tuple[int, float]:
+    """nginx lets `burst` requests through beyond the one that is due, so the bucket holds one more."""
+    return burst + 1, (burst + 1) / per_second
 
 
 def vcl_string(text: str) -> str:
@@ -169,6 +219,13 @@ def _request_lines(rule: Behaviour) -> list[str]:
         return lines
     if rule.bypass:
         lines.append('set req.http.x-edge-bypass = "1";')
+    if rule.ignored_cookies:
+        names = "|".join(glob_regex(c) for c in rule.ignored_cookies)
+        lines += [
+            "cookie.parse(req.http.Cookie);",
+            f"cookie.filter_re({vcl_string(f'^(?:{names})$')});",
+            *_SET_COOKIES,
+        ]
     if rule.bypass_cookies:
         names = "|".join(glob_regex(c) for c in rule.bypass_cookies)
         lines.append(f"if (req.http.Cookie ~ {vcl_string(f'(?:^|;)[ ]*(?:{names})=')}) {{")
@@ -183,19 +240,25 @@ def _request_lines(rule: Behaviour) -> list[str]:
         for what, value in varying
     ]
     if not rule.cookies_reach_the_application:
-        lines.append('if (req.method == "GET" || req.method == "HEAD") {')
+        lines.append('if (!req.http.x-edge-bypass && (req.method == "GET" || req.method == "HEAD")) {')
         if rule.vary_cookies:
             names = "|".join(re.escape(c) for c in rule.vary_cookies)
             lines.append("    cookie.parse(req.http.Cookie);")
             lines.append(f"    cookie.keep_re({vcl_string(f'^(?:{names})$')});")
-            lines.append(r'    set req.http.Cookie = regsub(cookie.get_string(), ";\s*$", "");')
-            lines.append('    if (req.http.Cookie == "") {')
-            lines.append("        unset req.http.Cookie;")
-            lines.append("    }")
+            lines += [f"    {line}" for line in _SET_COOKIES]
         else:
             lines.append("    unset req.http.Cookie;")
         lines.append("}")
     return lines
+
+
+_SET_COOKIES = (
+    r'set req.http.Cookie = regsub(cookie.get_string(), ";\s*$", "");',
+    'if (req.http.Cookie == "") {',
+    "    unset req.http.Cookie;",
+    "}",
+)
+"""What is left of the parsed cookies, as the request's own."""
 
 
 def _response_lines(rule: Behaviour) -> list[str]:

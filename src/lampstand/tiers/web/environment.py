@@ -27,6 +27,7 @@ def secret_variables(site: Site) -> frozenset[str]:
             "DATABASE_REPLICA_URL",
             "DATABASE_URL",
             "DB_PASSWORD",
+            "LAMPSTAND_PURGE_TOKEN",
             "REDIS_PASSWORD",
             "REDIS_URL",
             "SESSION_REDIS_PASSWORD",
@@ -70,6 +71,8 @@ def application_environment(context: Context, instance: str) -> dict[str, str]:
         "DB_REPLICA_PORT": str(reader_port),
         "DB_USER": database.APP,
         "DB_USERNAME": database.APP,
+        "LAMPSTAND_EDGES": _edges(context),
+        "LAMPSTAND_PURGE_TOKEN": secrets["purge"],
         "LAMPSTAND_SERVER": instance,
         "LAMPSTAND_SITE": site.site,
         "REDIS_HOST": cache_host,
@@ -88,6 +91,12 @@ def application_environment(context: Context, instance: str) -> dict[str, str]:
         **{variable: _secret(secrets, variable) for variable in site.app.secrets},
     }
     return dict(sorted(variables.items()))
+
+
+def _edges(context: Context) -> str:
+    """`HOST:PORT` of each edge, for purges by the application (PURGE over HTTP); empty where a service is the CDN."""
+    reached = [context.placement.reach(f"edge-{e.name}", "http") for e in context.site.cdn.edges]
+    return ",".join(f"{host}:{port}" for host, port in reached if port)
 
 
 def language_environment(site: Site, release: str, etc: str) -> dict[str, str]:
