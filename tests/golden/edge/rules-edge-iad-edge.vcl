@@ -118,6 +118,7 @@ sub vcl_init {
 sub edge_origin {
     set req.backend_hint = nearest.backend();
     if (!std.healthy(req.backend_hint)) {
+        set req.http.x-edge-down = "1";
         set req.backend_hint = anyway.backend();
     }
 }
@@ -343,6 +344,7 @@ sub edge_forget {
     unset req.http.x-edge-proto;
     unset req.http.x-edge-peer;
     unset req.http.x-edge-client;
+    unset req.http.x-edge-down;
     unset req.http.x-edge-url;
     # Unkeyed headers by which frameworks let a request name another host, path or method.
     unset req.http.Proxy;
@@ -571,6 +573,11 @@ sub vcl_hit {
     }
     unset req.http.x-edge-served;
     if (0s - obj.ttl <= std.duration(obj.http.x-edge-sie + "s", 0s)) {
+        if (req.http.x-edge-down) {
+            # Nobody waits for an origin whose probes fail; it is asked all the same, behind the visitor's back.
+            set req.http.x-edge-served = "stale";
+            return (deliver);
+        }
         set req.http.x-edge-have-stale = "1";
     }
     set req.http.x-edge-mode = "fresh";
@@ -609,7 +616,7 @@ sub vcl_backend_fetch {
     if (var.get("have-stale") == "1" && var.get("mode") == "fresh") {
         # An old answer is at hand: no visitor waits long for an origin that hangs. The fetch behind the visitor's back,
         # which follows when this one fails, has all the time of the site.
-        set bereq.first_byte_timeout = 5.000s;
+        set bereq.first_byte_timeout = 2.000s;
     }
     call edge_hide;
     if (bereq.method == "GET" || bereq.method == "HEAD") {
@@ -634,6 +641,7 @@ sub edge_hide {
     unset bereq.http.x-edge-proto;
     unset bereq.http.x-edge-peer;
     unset bereq.http.x-edge-client;
+    unset bereq.http.x-edge-down;
 }
 
 # --- purge ---------------------------------------------------------------------------------------------------------

@@ -134,8 +134,9 @@ def test_rfc9111_3_3_a_range_of_a_miss_stores_the_whole(edge: RunningEdge) -> No
 def test_rfc9111_3_3_an_unasked_part_is_not_kept_as_the_whole(edge: RunningEdge) -> None:
     path = edge.page(Answer(206, headers=[FRESH, ("Content-Range", "bytes 0-1/11")], body=b"01"))
     edge.ask(path)
+    before = edge.origin.count(path)
     edge.ask(path)
-    assert edge.origin.count(path) == 2
+    assert edge.origin.count(path) > before
 
 
 # --- 6, 7: fields -------------------------------------------------------------------------------------------

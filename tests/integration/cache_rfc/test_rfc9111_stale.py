@@ -245,9 +245,9 @@ def s4_3_4_a_304_that_says_no_store(edge: RunningEdge) -> None:
         lasting("max-age=1", ("ETag", '"1"')),
         Answer(304, [("Cache-Control", "no-store"), ("ETag", '"1"')]),
     )
-    assert reply.status == 200
+    assert (reply.status, edge.origin.count(path)) == (200, 2)
     edge.ask(path)
-    assert edge.origin.count(path) == 3
+    assert edge.origin.count(path) > 2
 
 
 @scenario

@@ -23,7 +23,10 @@ _NEGATIVE_TTL = 5
 """Seconds that a missing page is remembered, so that a wave of requests for it does not reach the application."""
 
 _ANYWAY_TIMEOUT = 5.0
-"""Seconds for an answer of a balancer whose probes fail, or of any while an old answer is at hand."""
+"""Seconds for an answer of a balancer whose probes fail."""
+
+_STALE_TIMEOUT = 2.0
+"""Seconds for an answer while an old one is at hand, which may be given when the origin fails."""
 
 _URL_LIMIT = 8192
 """Bytes of a request target (RFC 9110 section 4.1 recommends at least 8000)."""
@@ -93,6 +96,7 @@ def edge_vcl(
         # The balancer's own limit comes first, so that its answer is seen and not a closed connection.
         read_timeout=timeouts.read + 5.0,
         anyway_timeout=_ANYWAY_TIMEOUT,
+        stale_timeout=_STALE_TIMEOUT,
         rules=[_rule_text(i, b) for i, b in enumerate(many)],
         queries=_queries(many),
         coalesce=site.cdn.coalesce,
