@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lampstand.engines import discover, install_plan, missing, site_needs
+from lampstand.engines import discover, install_plan, missing, needs_of
 from lampstand.errors import LampstandError
 from lampstand.site import Site
 from lampstand.targets.local import sizes
 from lampstand.targets.local.folder import StateFolder
+from lampstand.tiers.edge.certificates import examine as examine_certificate
 from lampstand.tiers.web.warnings import warnings
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def examine(session: "Session") -> list[Check]:
     for check in (_engines, _memory, _application):
         found += check(site, project)
     found += _state(folder)
+    found += _certificate(site, project, folder)
     return found
 
 
 def _engines(site: Site, _: Path) -> Iterator[Check]:
-    lacking = missing(discover(), site_needs(site.app.runtime))
+    lacking = missing(discover(), needs_of(site))
     if lacking:
         yield Check(
             "engines", "bad", "; ".join(str(m) for m in lacking), "`lampstand doctor --fix` installs them"
@@ -87,9 +89,26 @@ def _state(folder: StateFolder) -> Iterator[Check]:
         yield Check("disk", "good", f"{free / 1e9:.0f} GB free")
 
 
+def _certificate(site: Site, project: Path, folder: StateFolder) -> Iterator[Check]:
+    """The certificate that visitors get; with `own` it is there before the site is."""
+    if not site.tls.enabled or not shutil.which("openssl"):
+        return
+    tls, made = site.tls, folder.instances / "visitors-1" / "data" / "tls"
+    names = tls.domains or (() if tls.mode == "own" else ("localhost",))
+    if tls.mode == "own":
+        pairs = [(project / (tls.certificate or ""), project / (tls.key or ""))]
+    else:
+        newest = sorted(made.glob("*/fullchain.pem"), key=lambda p: p.stat().st_mtime)[-1:]
+        pairs = [(p, p.with_name("privkey.pem")) for p in newest]
+    authority = made / "ca.pem" if tls.mode == "local" else None
+    for certificate, key in pairs:
+        for finding in examine_certificate(certificate, key, names, authority=authority):
+            yield Check("certificate", finding.outcome, finding.text, finding.mend)
+
+
 def fix_engines(session: "Session") -> None:
     """Install what is missing, after saying what and asking. Raises LampstandError when that fails."""
-    lacking = missing(discover(), site_needs(session.site.app.runtime))
+    lacking = missing(discover(), needs_of(session.site))
     run: Callable[[tuple[str, ...]], int] = subprocess.call
     for argv in install_plan(lacking):
         session.say(f"This will run: {' '.join(argv)}")

@@ -1,12 +1,15 @@
 """drill: inject a fault under load and judge what happened."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lampstand.cli.options import verb
 from lampstand.cli.session import Session
 from lampstand.errors import BreachedError, UsageError
+
+if TYPE_CHECKING:
+    from lampstand.drills.words import Verdict
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +33,7 @@ def drill(
     ] = False,
 ) -> None:
     """Break something on purpose, under load, and judge what happened. Exit code 4 on a breach."""
-    from lampstand.drills.words import CATALOGUE
+    from lampstand.drills.words import CATALOGUE, VISITOR_DRILLS
     from lampstand.drills.words import drill as find
 
     if name == "list":
@@ -49,7 +52,11 @@ def drill(
 
     site = session.deployment.drill_site()
     options = Options(rounds=rounds, rate=rate, http_rate=http_rate, seed=seed, say=session.say)
-    if found is not None:
+    if found in VISITOR_DRILLS:
+        from lampstand.drills.visitors import run_visitors_drill
+
+        verdict = run_visitors_drill(site, found, options)
+    elif found is not None:
         verdict = run_drill(site, [found], name, options)
     else:
         options.seed = seed if seed is not None else SystemRandom().randrange(2**31)
@@ -66,8 +73,9 @@ def drill(
 
 
 def _list(session: Session) -> None:
-    from lampstand.drills.words import CATALOGUE
+    from lampstand.drills.words import CATALOGUE, VISITOR_DRILLS
 
+    drills = (*CATALOGUE, *VISITOR_DRILLS)
     if session.json:
         rows = [
             {
@@ -77,22 +85,26 @@ def _list(session: Session) -> None:
                 "fault": d.fault,
                 "deadline_seconds": d.deadline,
             }
-            for d in CATALOGUE
+            for d in drills
         ]
         session.document({"version": 1, "drills": rows})
         return
     session.table(
         ["DRILL", "DEADLINE", ""],
-        [[d.name, f"{d.deadline:g} s", d.summary] for d in CATALOGUE],
+        [[d.name, f"{d.deadline:g} s", d.summary] for d in drills],
         lambda _: None,
     )
-    session.out("\nsoak: random ones for --minutes; all: each of them, --rounds times")
+    alone = ", ".join(d.name for d in VISITOR_DRILLS)
+    session.out(f"\nsoak: random ones for --minutes; all: each of them, --rounds times; {alone} run alone")
 
 
 def _print(session: Session, verdict: object) -> None:
     from lampstand.drills.words import Verdict, percentile
 
     assert isinstance(verdict, Verdict)
+    if verdict.visitors:
+        _print_visitors(session, verdict)
+        return
     times = verdict.failover_seconds
     for n, r in enumerate(verdict.rounds, 1):
         bar = "█" * min(60, round((r.back_after or verdict.deadline_seconds) * 10))
@@ -115,6 +127,23 @@ def _print(session: Session, verdict: object) -> None:
         session.out(note)
     if verdict.seed is not None:
         session.out(f"seed {verdict.seed}")
+    _print_outcome(session, verdict)
+
+
+def _print_visitors(session: Session, verdict: "Verdict") -> None:
+    seen = verdict.visitors
+    rows = [
+        [when, *("" if value is None else f"{value}" for value in seen[when].values())]
+        for when in ("calm", "during")
+    ]
+    session.out(seen["url"])
+    session.table(["VISITORS", "REQUESTS", "FAILED", "P50 MS", "P99 MS"], rows, lambda _: None)
+    for what, count in seen["attack"].items():
+        session.out(f"attack: {count} {what}")
+    _print_outcome(session, verdict)
+
+
+def _print_outcome(session: Session, verdict: "Verdict") -> None:
     session.console().print(
         "passed" if verdict.passed else "BREACHED", style="green" if verdict.passed else "bold red"
     )

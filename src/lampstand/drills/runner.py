@@ -162,6 +162,8 @@ class Run:
                 self._slow(subjects[0])
             case "fill-disk":
                 faults.fill_disk(subjects[0])
+            case "flood" | "slowloris" | "origin-down":
+                raise LampstandError("this drill is judged by visitors and runs alone", drill.name)
         return time.monotonic()
 
     def _slow(self, replica: str) -> None:
@@ -231,20 +233,25 @@ class Run:
 
     def wait_well(self, seconds: float) -> None:
         """Raises TimedOutError with what is not well."""
-        until = time.monotonic() + seconds
-        status: dict[str, Any] = {}
-        while time.monotonic() < until:
-            status = self.site.status()
-            if status["well"] and not status["problems"]:
-                return
-            self._pause(0.1)
-        raise TimedOutError(
-            f"the site is not well: {status.get('sentence')}", mend="`lampstand status` tells more"
-        )
+        wait_until_well(self.site, seconds)
 
     @staticmethod
     def _pause(seconds: float) -> None:
         threading.Event().wait(seconds)
+
+
+def wait_until_well(site: Site, seconds: float) -> None:
+    """Returns once the site is well and has no problem. Raises TimedOutError with what is not well."""
+    until = time.monotonic() + seconds
+    status: dict[str, Any] = {}
+    while time.monotonic() < until:
+        status = site.status()
+        if status["well"] and not status["problems"]:
+            return
+        threading.Event().wait(0.1)
+    raise TimedOutError(
+        f"the site is not well: {status.get('sentence')}", mend="`lampstand status` tells more"
+    )
 
 
 def run_drill(

@@ -1,7 +1,7 @@
 """What a drill is and what it says at its end. Pure values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ FaultName = Literal[
     "cut-clients",
     "slow-replica",
     "fill-disk",
+    "flood",
+    "slowloris",
+    "origin-down",
 ]
 Subject = Literal["primary", "replica", "any", "all"]
 
@@ -74,6 +77,10 @@ class Verdict:
     judged: Sequence[str] = ()
     seed: int | None = None
     notes: Sequence[str] = field(default=())
+    also_breached: Sequence[str] = ()
+    """What else was not as expected, in sentences."""
+    visitors: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What legitimate visitors saw: `calm` and `during` (requests, failed, p50_ms, p99_ms); counts of the `attack`."""
 
     @property
     def failover_seconds(self) -> list[float]:
@@ -93,9 +100,15 @@ class Verdict:
             for n, r in enumerate(self.rounds, 1)
             if r.well_after is None
         ]
-        return found + [
-            f"{getattr(self, name)} {name.replace('_', ' ')}" for name in self.judged if getattr(self, name)
-        ]
+        return (
+            found
+            + [
+                f"{getattr(self, name)} {name.replace('_', ' ')}"
+                for name in self.judged
+                if getattr(self, name)
+            ]
+            + list(self.also_breached)
+        )
 
     @property
     def passed(self) -> bool:
@@ -128,6 +141,7 @@ class Verdict:
             "seconds": round(self.seconds, 1),
             "seed": self.seed,
             "notes": list(self.notes),
+            **({"visitors": dict(self.visitors)} if self.visitors else {}),
             "timeline": [asdict(r) for r in self.rounds],
         }
 
@@ -258,10 +272,52 @@ CATALOGUE: tuple[Drill, ...] = (
     Drill("gateway-freeze", "SIGSTOP of the gateway", "freeze", "gateway", deadline=10, hold=1),
     Drill("balancer-kill", "kill -9 of a balancer", "kill", "balancer", deadline=5),
     Drill("edge-kill", "kill -9 of an edge; visitors are sent to another", "kill", "edge", deadline=10),
+    Drill(
+        "edge-freeze",
+        "SIGSTOP of an edge; visitors are sent to another",
+        "freeze",
+        "edge",
+        deadline=10,
+        hold=2,
+    ),
 )
-"""Every drill by name; `soak` draws from them."""
+"""Drills that break a server, by name; `soak` and `all` draw from them."""
+
+VISITOR_DRILLS: tuple[Drill, ...] = (
+    Drill(
+        "origin-down",
+        "every balancer is frozen; the edges go on with what they keep",
+        "origin-down",
+        "balancer",
+        "all",
+        deadline=3.0,
+        hold=5.0,
+        judged=("failed_requests",),
+    ),
+    Drill(
+        "flood",
+        "300 requests a second from one address, none of them in a cache",
+        "flood",
+        "edge",
+        "any",
+        deadline=2.0,
+        hold=8.0,
+        judged=("failed_requests",),
+    ),
+    Drill(
+        "slowloris",
+        "300 connections that send a byte a second and never finish",
+        "slowloris",
+        "edge",
+        "any",
+        deadline=1.0,
+        hold=8.0,
+        judged=("failed_requests",),
+    ),
+)
+"""Drills judged by what legitimate visitors see meanwhile; `deadline` is their slowest hundredth in seconds."""
 
 
 def drill(name: str) -> Drill | None:
     """The drill of that name."""
-    return next((d for d in CATALOGUE if d.name == name), None)
+    return next((d for d in (*CATALOGUE, *VISITOR_DRILLS) if d.name == name), None)

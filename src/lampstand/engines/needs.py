@@ -8,10 +8,24 @@ from typing import Literal, cast, get_args
 
 from lampstand.engines.facts import Engine, Engines, parse_version
 from lampstand.errors import EngineMissingError
+from lampstand.site import Site
 from lampstand.topology import TIERS, TierName
 
 Need = Literal[
-    "host", "balancer", "web", "php", "python", "perl", "database", "cache", "edge", "test", "bench"
+    "host",
+    "balancer",
+    "web",
+    "php",
+    "python",
+    "perl",
+    "database",
+    "cache",
+    "edge",
+    "tls",
+    "acme",
+    "places",
+    "test",
+    "bench",
 ]
 """Why something is needed: the tier, the language of the application, Lampstand itself, tests or benchmarks."""
 
@@ -64,6 +78,18 @@ def site_needs(
 ) -> frozenset[Need]:
     """What a site with those tiers and an application in that language needs."""
     return frozenset(("host", runtime, *tiers))
+
+
+def needs_of(site: Site) -> frozenset[Need]:
+    """What this very site needs of one machine that has all of it."""
+    found: set[Need] = set(site_needs(site.app.runtime))
+    if site.tls.enabled:
+        found.add("tls")
+    if site.tls.mode == "acme":
+        found.add("acme")
+    if site.cdn.visitors is not None and site.cdn.visitors.mmdb:
+        found.add("places")
+    return frozenset(found)
 
 
 def packages(needs: Iterable[Need]) -> tuple[str, ...]:

@@ -2,20 +2,23 @@
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lampstand.site import Site
 from tests.edge_support import Answer, Origin, Reply, RunningEdge, as_account, edges
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 FRESH = ("Cache-Control", "max-age=3600")
 Running = dict[str, RunningEdge]
@@ -147,6 +150,111 @@ def test_a_renewed_certificate_needs_no_restart(secure: Running) -> None:
     entry.process.send_signal(signal.SIGHUP)
     eventually(lambda: ssl.get_server_certificate(("127.0.0.1", port)) != before)
     assert https(secure, entry.page(Answer())).status == 200
+
+
+# --- certificates of one's own --------------------------------------------------------------------------------------
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def own_certificate(folder: Path, responder: int) -> None:
+    """A chain of three, the leaf naming an OCSP responder, and that one's index."""
+    folder.mkdir(parents=True)
+    for name, issuer in (("root", None), ("middle", "root"), ("leaf", "middle")):
+        key, request = folder / f"{name}.key", folder / "request"
+        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
+        openssl("req", "-new", "-key", key, "-subj", f"/CN={name}", "-out", request)
+        lines = [f"basicConstraints=critical,CA:{'FALSE' if name == 'leaf' else 'TRUE'}"]
+        if name == "leaf":
+            lines += [
+                f"authorityInfoAccess=OCSP;URI:http://127.0.0.1:{responder}",
+                "subjectAltName=DNS:localhost",
+            ]
+        (folder / "extensions").write_text("\n".join(lines))
+        by = (
+            ["-CA", folder / f"{issuer}.pem", "-CAkey", folder / f"{issuer}.key"]
+            if issuer
+            else ["-signkey", key]
+        )
+        serial = {"root": "1", "middle": "2", "leaf": "3"}[name]
+        openssl("x509", "-req", "-in", request, *by, "-set_serial", serial, "-days", "9", "-extfile",
+                folder / "extensions", "-out", folder / f"{name}.pem")  # fmt: skip
+    (folder / "full.pem").write_text((folder / "leaf.pem").read_text() + (folder / "middle.pem").read_text())
+    (folder / "index").write_text("V\t491231235959Z\t\t03\tunknown\t/CN=leaf\n")
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def test_own_certificates_with_ocsp(origin: Origin, tmp_path: Path) -> None:
+    """The whole chain is sent, an OCSP answer with it, and the scheme reaches the application."""
+    port, folder = free_port(), tmp_path / "tls"
+    own_certificate(folder, port)
+    argv = ["openssl", "ocsp", "-port", f"127.0.0.1:{port}", "-index", folder / "index", "-CA", folder / "middle.pem",
+            "-rkey", folder / "middle.key", "-rsigner", folder / "middle.pem"]  # fmt: skip
+    tls = {"mode": "own", "certificate": "tls/full.pem", "key": "tls/leaf.key", "domains": ["localhost"]}
+    site = Site.model_validate({"site": "own", "tls": tls, "cdn": {"edges": ["fra"]}})
+
+    def copied(release: Path) -> None:
+        shutil.copytree(folder, release / "tls")
+
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as responder:
+        try:
+            with edges(site, [origin], release=copied) as running:
+                entry = running["visitors-1"]
+                at = entry.instance.endpoint("https").port
+                context = ssl.create_default_context(cafile=str(folder / "root.pem"))
+                connection = http.client.HTTPSConnection("localhost", at, timeout=10, context=context)
+                path = entry.page(Answer(headers=[FRESH]))
+                connection.request("GET", path)
+                assert connection.getresponse().status == 200
+                connection.close()
+                assert origin.requests[path][0].header("X-Forwarded-Proto") == "https"
+                eventually(lambda: "Cert Status: good" in handshake(at), 20)
+        finally:
+            responder.terminate()
+
+
+def handshake(port: int) -> str:
+    """What openssl says of a handshake in which it asks for an OCSP answer."""
+    argv = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost", "-status"]
+    return subprocess.run(argv, input="", capture_output=True, text=True, check=False, timeout=20).stdout
+
+
+def test_a_renewal_drops_no_connection(secure: Running) -> None:
+    """A request under way ends well, and no other fails, while nginx takes the new certificate."""
+    entry = secure["visitors-1"]
+    port = entry.instance.endpoint("https").port
+    gate = threading.Event()
+    slow, path = entry.page(Answer(gate=gate)), entry.page(Answer(headers=[FRESH]))
+    before = ssl.get_server_certificate(("127.0.0.1", port))
+    failures: list[str] = []
+    over = threading.Event()
+
+    def visit() -> None:
+        while not over.is_set():
+            try:
+                reply = https(secure, path)
+                if reply.status != 200:
+                    failures.append(str(reply.status))
+            except OSError as error:
+                failures.append(repr(error))
+
+    with ThreadPoolExecutor(5) as pool:
+        waiting = pool.submit(https, secure, slow)
+        visitors = [pool.submit(visit) for _ in range(3)]
+        eventually(lambda: entry.origin.count(slow) == 1)
+        made = entry.instance.prepare[0]
+        subprocess.run(made.argv, check=True, capture_output=True, **as_account(entry.instance))
+        entry.process.send_signal(signal.SIGHUP)
+        eventually(lambda: ssl.get_server_certificate(("127.0.0.1", port)) != before)
+        gate.set()
+        assert waiting.result(30).status == 200
+        over.set()
+        for visitor in visitors:
+            visitor.result(30)
+    assert failures == []
 
 
 # --- which edge ---------------------------------------------------------------------------------------------------

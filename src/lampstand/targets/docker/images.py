@@ -17,7 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import lampstand
-from lampstand.engines import BOOKWORM, TRIXIE, Engines, packages
+from lampstand.engines import BOOKWORM, TRIXIE, Engines, needs_of, packages
 from lampstand.errors import LampstandError
 from lampstand.files import write_text
 from lampstand.releases.package import Source, copy_sources, read_sources, release_id
@@ -115,8 +115,10 @@ def server_packages(site: Site, tier: TierName) -> tuple[str, ...]:
     if tier == "web":
         extra = ("python3",) if site.app.jobs else ()
         return tuple(sorted({*packages(("web", site.app.runtime)), *extra}))
-    entry = ("balancer",) if tier == "edge" and (site.tls.enabled or site.cdn.visitors is not None) else ()
-    return packages((tier, *entry))
+    if tier == "edge" and (site.tls.enabled or site.cdn.visitors is not None):
+        # The visitors' entry: nginx, and what its certificates and places need.
+        return packages({tier, "balancer", *(needs_of(site) & {"tls", "acme", "places"})})
+    return packages((tier,))
 
 
 def _server(site: Site, tier: TierName) -> Image:

@@ -25,6 +25,7 @@ from lampstand.releases.origin import Origin, committed, working
 from lampstand.releases.preconditions import refusals, refuse
 from lampstand.releases.probe import asks
 from lampstand.releases.receipts import ENDED, Outcome, Receipt, Receipts, good_releases, rollback_to
+from lampstand.releases.refresh import refresh_edges
 from lampstand.releases.roll import STARTING, rolled, rolling, stages, surge_of
 from lampstand.releases.traffic import Ledger, Traffic
 from lampstand.releases.watch import Watch
@@ -204,6 +205,7 @@ class DockerReleasing:
         measure.stop(begin, end)
         receipt.steps = {**receipt.steps, "roll": round(end - begin, 3)}
         self._end(receipt, "done", "", wish.desired.release)
+        await refresh_edges(self.site, receipt, self.deployment.operate, progress.say)
         if served:
             await self._hook("after_deploy", self.site.hooks.after_deploy, order, receipt)
         return True

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lampstand.engines import discover, require, site_needs
+from lampstand.engines import discover, needs_of, require
 from lampstand.errors import LampstandError, UnavailableError, UsageError
 from lampstand.files import write_text
 from lampstand.observed import Observed, State
@@ -85,7 +85,7 @@ class LocalDeployment:
 
     def require_engines(self) -> None:
         """Raises EngineMissingError naming every engine that is missing or too old."""
-        require(self.target.engines, site_needs(self.site.app.runtime))
+        require(self.target.engines, needs_of(self.site))
 
     async def down(self, progress: Progress) -> Sequence[str]:
         """Stop everything; data stay."""

@@ -19,6 +19,7 @@ from lampstand.releases.origin import Origin, committed, working
 from lampstand.releases.preconditions import refusals, refuse
 from lampstand.releases.probe import asks
 from lampstand.releases.receipts import ENDED, Outcome, Receipt, Receipts, good_releases, rollback_to
+from lampstand.releases.refresh import refresh_edges
 from lampstand.releases.store import Store
 from lampstand.releases.traffic import Ledger, Traffic
 from lampstand.releases.watch import Watch
@@ -189,6 +190,7 @@ class LocalReleasing:
             rollout.trial = Trial(rollout.watch.canary, seconds, measure.sides)
         change = Change(self, order, desired, before, receipt, rollout, measure, steps, surge, observed)
         await change.bring_about()
+        await refresh_edges(self.site, receipt, self.deployment.operate, progress.say)
         self._prune(receipt)
         return True
 

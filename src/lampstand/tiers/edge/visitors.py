@@ -65,6 +65,8 @@ def visitors(context: Context) -> Instance:
         hsts=int(tls.hsts or 0),
         certificate=certificate,
         key=key,
+        # Only a certificate of the user's may have an authority that answers (OCSP); without one nginx ignores it.
+        stapling=tls.mode == "own",
         acme_root=f"{folders['data']}/challenges" if tls.mode == "acme" else "",
         **{port: address(*place.bind(NAME, port)) for port in ports},
     )
