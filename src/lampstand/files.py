@@ -2,10 +2,30 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from lampstand.errors import LampstandError
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """What a file that is only ever replaced as a whole says: read again when it is another file than before."""
+
+    def __init__(self, path: Path, read: Callable[[Path], T]) -> None:
+        self._path = path
+        self._read = read
+        self._found: tuple[tuple[int, int], T] | None = None
+
+    def get(self) -> T:
+        """Raises what `read` raises, and FileNotFoundError."""
+        seen = os.stat(self._path)
+        stamp = seen.st_ino, seen.st_mtime_ns
+        if self._found is None or self._found[0] != stamp:
+            self._found = stamp, self._read(self._path)
+        return self._found[1]
 
 
 def write_text(path: Path, text: str, mode: int = 0o644, durable: bool = False) -> None:

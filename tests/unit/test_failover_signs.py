@@ -283,7 +283,7 @@ def test_the_primary_that_comes_back_waits_a_moment_for_the_others() -> None:
     assert codes(waiting)[0] == "primary-read-only database-1"
     assert steps(waiting, "database-primary-read-only") == []
     long = view(seen(1, back, age=5.0), seen(2, REFUSED, age=5.0))
-    assert steps(long, "database-primary-read-only") == ["let it take writes"]
+    assert steps(long, "database-primary-read-only") == ["let it take writes", "point replicas at it"]
 
 
 def test_the_fallback_counter_of_a_restarted_server_begins_again() -> None:

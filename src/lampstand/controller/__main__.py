@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,7 @@ async def _serve(folder: StateFolder) -> None:
     loop.add_signal_handler(signal.SIGHUP, controller.wake)
     api = asyncio.create_task(serve_api(controller, folder.socket))
     rotation = asyncio.create_task(rotate_logs(folder))
+    gc.freeze()  # modules live as long as the controller: no collection need look at them
     try:
         await controller.serve()
     finally:

@@ -16,6 +16,7 @@ from lampstand.controller.failover_steps import (
     names,
     on,
     open_primary,
+    point_replicas,
     revive,
 )
 from lampstand.controller.failover_switchover import promote_steps, switchover_steps
@@ -49,7 +50,9 @@ def _revive(view: View, finding: Finding) -> Sequence[Step]:
 
 
 def _open(_: View, finding: Finding) -> Sequence[Step]:
-    return () if finding.detail.get("waiting") else one_step("let it take writes", 5.0, open_primary)
+    if finding.detail.get("waiting"):
+        return ()
+    return (Step("let it take writes", 5.0, open_primary), Step("point replicas at it", 15.0, point_replicas))
 
 
 def _subject(view: View, finding: Finding) -> Instance:

@@ -13,7 +13,7 @@ import pymysql
 
 from lampstand.controller.failover_group import Group
 from lampstand.controller.problems import Hands, Step, View
-from lampstand.controller.recovering import fence, redirect, start_old
+from lampstand.controller.recovering import fence, point, redirect, start_old
 from lampstand.errors import LampstandError
 from lampstand.observed import State
 from lampstand.tiers.database import accounts, replication
@@ -274,6 +274,18 @@ async def open_primary(hands: Hands) -> None:
 
     await on(hands, primary, work)
     hands.event("database-primary", primary.name, "open", "done", term=term)
+
+
+async def point_replicas(hands: Hands) -> None:
+    """Replicas that answer and do not follow the primary do so. Until one does, every write waits, the probe's too:
+    nobody should have to hear of that first."""
+    group = Group(hands.view)
+    lost = [
+        m
+        for m in group.others
+        if m.name in group.voters and group.answers(m.name) and not group.follows(m.name)
+    ]
+    await point(hands, lost, lambda replica: follow(hands, replica, 3.0))
 
 
 async def follow(hands: Hands, replica: Instance, seconds: float) -> None:

@@ -36,11 +36,11 @@ class Journal:
 
     def publish(self, status: Mapping[str, object]) -> None:
         """Write `status.json` when it says something new, or has not been written for a while."""
-        text = json.dumps({k: v for k, v in status.items() if k != "time"}, sort_keys=True)
+        text = json.dumps({k: v for k, v in status.items() if k != "time"})
         when, last = self._published
         if text == last and time.monotonic() - when < STALE:
             return
-        write_text(self.folder / "status.json", json.dumps(status) + "\n", mode=0o640)
+        write_text(self.folder / "status.json", f'{{"time": {status["time"]}, {text[1:]}\n', mode=0o640)
         self._published = (time.monotonic(), text)
 
     def event(self, code: str, subject: str, step: str, outcome: str, detail: Mapping[str, object]) -> None:

@@ -5,11 +5,10 @@ It is never in the data path: killed at any moment, it stops nothing, and the ne
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, cast
 
 from lampstand.code import fingerprint
@@ -443,11 +442,15 @@ class Controller:
             "held": dict(self.memory.held),
             "problems": [asdict(f) for f in self.findings],
             "recoveries": [t.get_name() for t in self._recoveries.values()],
-            "instances": {
-                name: json.loads(json.dumps(asdict(seen), default=str))
-                for name, seen in view.observed.instances.items()
-            },
+            "instances": {name: _plain(seen) for name, seen in view.observed.instances.items()},
         }
+
+
+def _plain(value: object) -> object:
+    """`dataclasses.asdict` without its copies: this is done every second."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return [_plain(v) for v in cast("tuple[object, ...]", value)] if isinstance(value, tuple) else value
 
 
 def describe(view: View, findings: Sequence[Finding], recoveries: Sequence[str]) -> str:

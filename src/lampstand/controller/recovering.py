@@ -26,15 +26,22 @@ async def fence(hands: Hands, old: Instance | None) -> None:
 async def redirect(
     hands: Hands, replicas: Iterable[Instance], follow: Callable[[Instance], Awaitable[None]]
 ) -> None:
-    """Clients find the new primary, and replicas follow it; one that cannot be told now is mended later."""
+    """Clients find the new primary, and replicas follow it."""
+    await asyncio.gather(hands.route(drop_old=True), point(hands, replicas, follow))
 
-    async def point(replica: Instance) -> None:
+
+async def point(
+    hands: Hands, replicas: Iterable[Instance], follow: Callable[[Instance], Awaitable[None]]
+) -> None:
+    """Replicas follow the primary, side by side; one that cannot be told now is mended later."""
+
+    async def one(replica: Instance) -> None:
         try:
             await follow(replica)
         except LampstandError as error:
             hands.event(f"{replica.kind}-replica-lost", replica.name, "follow", "failed", why=error.what)
 
-    await asyncio.gather(hands.route(drop_old=True), *(point(r) for r in replicas))
+    await asyncio.gather(*(one(r) for r in replicas))
 
 
 async def start_old(hands: Hands, old: Instance | None) -> None:

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from lampstand.errors import LampstandError
-from lampstand.files import write_json
+from lampstand.files import Kept, write_json
 from lampstand.topology import Process
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -82,6 +82,7 @@ class Record:
         self.name = name
         self.pid_file = folder / f"{name}.pid"
         self.json_file = folder / f"{name}.json"
+        self._written = Kept(self.json_file, _identity)
 
     def find(self) -> Stat | None:
         """The running process of this record, None when there is none. A zombie counts as gone."""
@@ -115,8 +116,7 @@ class Record:
 
     def _read(self) -> Identity | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            value = json.loads(self.json_file.read_text())
-            return Identity(int(value["pid"]), int(value["ticks"]), int(value["session"]), str(value["boot"]))
+            return self._written.get()
         # Lampstand died between starting the program and writing the record. The pid file was written by the child
         # itself just before its program began, so a process of that pid that began then is the one.
         with contextlib.suppress(OSError, ValueError):
@@ -125,6 +125,11 @@ class Record:
             if found and abs(started_at(found.ticks) - self.pid_file.stat().st_mtime) < 1.0:
                 return Identity(pid, found.ticks, found.session, boot_id())
         return None
+
+
+def _identity(path: Path) -> Identity:
+    value = json.loads(path.read_text())
+    return Identity(int(value["pid"]), int(value["ticks"]), int(value["session"]), str(value["boot"]))
 
 
 def _is_ours(session: int, identity: Identity) -> bool:

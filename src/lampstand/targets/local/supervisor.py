@@ -14,7 +14,7 @@ from signal import Signals
 from typing import Any
 
 from lampstand.errors import LampstandError
-from lampstand.files import write_json, write_text
+from lampstand.files import Kept, write_json, write_text
 from lampstand.observed import ObservedInstance, ObservedProcess, State
 from lampstand.targets.local import processes
 from lampstand.targets.local.folder import StateFolder
@@ -40,6 +40,8 @@ class Supervisor:
 
     def __init__(self, folder: StateFolder) -> None:
         self.folder = folder
+        self._known: dict[str, Kept[dict[str, Any]]] = {}
+        self._records: dict[tuple[str, str], Record] = {}
 
     # -- looking -----------------------------------------------------------------------------------------------------
     def names(self) -> list[str]:
@@ -51,7 +53,12 @@ class Supervisor:
 
     def record_of(self, instance: str) -> dict[str, Any]:
         """What was last written about an instance; empty when it was never made."""
-        return self.folder.read_json(self.home(instance) / "instance.json")
+        if instance not in self._known:
+            self._known[instance] = Kept(self.home(instance) / "instance.json", self.folder.read_json)
+        try:
+            return self._known[instance].get()
+        except FileNotFoundError:
+            return {}
 
     def home(self, instance: str) -> Path:
         """The folder that holds an instance's records and folders; it belongs to whoever runs Lampstand."""
@@ -59,7 +66,10 @@ class Supervisor:
 
     def process_record(self, instance: str, process: str) -> Record:
         """The record of one process."""
-        return Record(self.home(instance), process)
+        key = instance, process
+        if key not in self._records:
+            self._records[key] = Record(self.home(instance), process)
+        return self._records[key]
 
     def observe(self, instance: str) -> ObservedInstance | None:
         """What runs of an instance, from /proc alone; None when it was never made."""

@@ -23,12 +23,10 @@ WriteFailure = Literal["", "blocked", "read-only", "disk-full", "other"]
 _QUESTION = f"""
 SELECT @@global.read_only, @@server_id, @@gtid_current_pos, @@gtid_binlog_pos, @@gtid_binlog_state, @@gtid_slave_pos,
   @@global.rpl_semi_sync_master_enabled, @@global.rpl_semi_sync_slave_enabled, @@global.max_connections,
-  (SELECT MAX(term) FROM {accounts.SCHEMA}.terms), (SELECT beat FROM {accounts.SCHEMA}.heartbeat WHERE id = 1)
+  (SELECT MAX(term) FROM {accounts.SCHEMA}.terms), (SELECT beat FROM {accounts.SCHEMA}.heartbeat WHERE id = 1),
+  (SELECT GROUP_CONCAT(variable_name, '=', variable_value) FROM information_schema.global_status WHERE variable_name IN
+    ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_master_no_tx', 'Threads_connected'))
 """
-_COUNTERS = (
-    "SHOW GLOBAL STATUS WHERE Variable_name IN"
-    " ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_master_no_tx', 'Threads_connected')"
-)
 _BEAT = (
     f"INSERT INTO {accounts.SCHEMA}.heartbeat (id, beat, server) VALUES (1, %s, @@server_id)"
     " ON DUPLICATE KEY UPDATE beat = VALUES(beat), server = VALUES(server)"
@@ -105,12 +103,11 @@ class DatabaseProber:
         with connection.cursor() as cursor:
             cursor.execute(_QUESTION)
             row = cast("tuple[Any, ...]", cursor.fetchone())
-            cursor.execute(_COUNTERS)
-            counters = {str(name): int(value) for name, value in cursor.fetchall()}
         with connection.cursor(DictCursor) as cursor:
             cursor.execute("SHOW SLAVE STATUS")
             slave = cast("Mapping[str, Any]", cursor.fetchone() or {})
         beat = cast("int | None", row[10])
+        counters = {k.lower(): int(v) for k, _, v in (c.partition("=") for c in str(row[11]).split(",")) if v}
         return DatabaseFacts(
             answered=True,
             read_only=row[0] != 0,
@@ -123,9 +120,9 @@ class DatabaseProber:
             semi_sync_slave=bool(row[7]),
             max_connections=row[8],
             term=row[9],
-            semi_sync_clients=counters.get("Rpl_semi_sync_master_clients"),
-            semi_sync_no_tx=counters.get("Rpl_semi_sync_master_no_tx"),
-            connections=counters.get("Threads_connected"),
+            semi_sync_clients=counters.get("rpl_semi_sync_master_clients"),
+            semi_sync_no_tx=counters.get("rpl_semi_sync_master_no_tx"),
+            connections=counters.get("threads_connected"),
             gtid_io_pos=slave.get("Gtid_IO_Pos") or "",
             io_running=slave.get("Slave_IO_Running") or "",
             sql_running=slave["Slave_SQL_Running"] == "Yes" if slave else None,
