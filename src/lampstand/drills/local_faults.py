@@ -59,8 +59,8 @@ class LocalFaults:
                 handle.close()
 
     def kill(self, instance: str) -> None:
-        """SIGKILL all of a server's processes."""
-        self._signal(self._members(instance), signal.SIGKILL)
+        """SIGKILL all of a server's processes; what visitors reach first, as in a power cut nobody hears from the rest."""
+        self._signal(self._members(instance)[::-1], signal.SIGKILL)
 
     def freeze(self, instance: str) -> None:
         """SIGSTOP all of a server's processes."""
