@@ -107,39 +107,29 @@ def status(session: Session) -> None:
         session.document({"version": 1, **outcome})
         return
     rows = [_row(e) for e in outcome["edges"]]
-    columns = [
-        "edge",
-        "requests",
-        "hits",
-        "stale",
-        "fetches",
-        "failed",
-        "saved",
-        "kept",
-        "memory",
-        "evicted",
-        "purge p99",
-    ]
+    columns = ["edge", "requests", "hits", "stale", "fetches", "saved", "kept", "memory", "purge p99"]
     session.table(columns, rows, lambda _: None)
     for entry in outcome["owed"]:
         session.say(f"owed by {', '.join(entry['edges'])}: a purge", style="yellow")
 
 
 def _row(edge: dict[str, Any]) -> list[str]:
+    """At most 80 columns for figures of usual size; `--json` has all of them."""
     if "error" in edge:
-        return [edge["edge"], edge["error"], *[""] * 9]
-    memory = f"{edge['bytes_used'] / 1e6:.0f} of {(edge['bytes_used'] + edge['bytes_free']) / 1e6:.0f} MB"
+        return [edge["edge"], edge["error"], *[""] * 7]
+    failed = edge["fetch_failures"]
+    total = edge["bytes_used"] + edge["bytes_free"]
     slowest = edge.get("purge_p99_ms")
     return [
         edge["edge"],
         str(edge["requests"]),
         f"{edge['hit_ratio']:.1%}",
-        *(str(edge[name]) for name in ("stale", "fetches", "fetch_failures")),
+        str(edge["stale"]),
+        str(edge["fetches"]) + (f" ({failed} failed)" if failed else ""),
         f"{edge['bytes_saved'] / 1e6:.1f} MB",
         str(edge["kept"]),
-        memory,
-        str(edge["evicted"]),
-        "" if slowest is None else f"{slowest:.1f} ms",
+        f"{edge['bytes_used'] / 1e6:.0f}/{total / 1e6:.0f} MB",
+        "" if slowest is None else f"{slowest:.0f} ms",
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from lampstand.errors import LampstandError
-from lampstand.site import Site
+from lampstand.site import Site, Storage
 from lampstand.tiers.database import accounts as database
 from lampstand.topology import Context
 
@@ -84,6 +84,7 @@ def application_environment(context: Context, instance: str) -> dict[str, str]:
         "SESSION_REDIS_PORT": str(sessions_port),
         "SESSION_REDIS_URL": redis_url(sessions_host, sessions_port, secrets["sessions"]),
         "UPLOADS_DIR": context.placement.uploads(),
+        **_bucket(site.storage),
         "HOME": context.placement.folder(instance, "data"),
         "LANG": "C.UTF-8",
         **language_environment(site, release, context.placement.folder(instance, "etc")),
@@ -91,6 +92,19 @@ def application_environment(context: Context, instance: str) -> dict[str, str]:
         **{variable: _secret(secrets, variable) for variable in site.app.secrets},
     }
     return dict(sorted(variables.items()))
+
+
+def _bucket(storage: Storage) -> dict[str, str]:
+    """Where uploads live when it is a bucket; its keys are secrets of the application (`app.secrets`)."""
+    if storage.bucket is None:
+        return {}
+    region = storage.region or "us-east-1"
+    return {
+        "UPLOADS_BUCKET": storage.bucket,
+        "UPLOADS_ENDPOINT": storage.endpoint or f"https://s3.{region}.amazonaws.com",
+        "UPLOADS_PREFIX": storage.prefix,
+        "UPLOADS_REGION": region,
+    }
 
 
 def _edges(context: Context) -> str:
