@@ -59,7 +59,7 @@ class LocalFaults:
                 handle.close()
 
     def kill(self, instance: str) -> None:
-        """SIGKILL all of a server's processes; what visitors reach first, as in a power cut nobody hears from the rest."""
+        """SIGKILL all of a server's processes, what visitors reach first: in a power cut nobody hears from the rest."""
         self._signal(self._members(instance)[::-1], signal.SIGKILL)
 
     def freeze(self, instance: str) -> None:
