@@ -70,7 +70,7 @@ def test_what_is_under_way_is_finished(site: WholeSite) -> None:
     results: dict[str, object] = {}
 
     def slow(number: int) -> None:
-        # Not one page twice: an edge asks for a page that it does not know yet once, and the second waits for the answer.
+        # Not one page twice: an edge asks once for a page that it does not know yet, and the second waits for it.
         results[f"slow-{number}"] = get(site, f"/slow?seconds=4&number={number}").text
 
     def events() -> None:
