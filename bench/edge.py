@@ -9,6 +9,7 @@ edge is not from its cache.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,6 +33,7 @@ SECONDS = int(os.environ.get("LAMPSTAND_BENCH_SECONDS", "4"))
 BODY = b"x" * 10_000
 OBJECTS = int(os.environ.get("LAMPSTAND_BENCH_OBJECTS", "100000"))
 PURGES = 100
+ROUNDS = int(os.environ.get("LAMPSTAND_BENCH_ROUNDS", "6"))
 AIM_P50, AIM_P99 = 20.0, 100.0
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -140,51 +142,116 @@ def purges(running: dict[str, RunningEdge]) -> dict[str, float]:
     return percentiles(times)
 
 
-async def fill(edge: RunningEdge, number: int, tag: str) -> None:
-    """That many answers with one tag in an edge's cache."""
-    edge.origin.script(
-        "/many", Answer(headers=[("Cache-Control", "max-age=3600"), ("Surrogate-Key", tag)], body=b"")
-    )
-
-    async def some(numbers: range) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-        for n in numbers:
-            writer.write(f"GET /many?n={n} HTTP/1.1\r\nHost: site.test\r\n\r\n".encode())
-            await reader.readuntil(b"\r\n\r\n")
-        writer.close()
-
-    await asyncio.gather(*(some(range(start, number, 16)) for start in range(16)))
+MANY = """daemon off; pid {root}/pid; error_log {root}/error.log; worker_processes 1;
+{user}events {{ worker_connections 4096; }}
+http {{ access_log off; keepalive_requests 1000000000;
+  client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
+  uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
+  server {{ listen 127.0.0.1:{port} backlog=1024;
+    add_header Cache-Control max-age=3600; add_header Surrogate-Key "many-$arg_round";
+    location / {{ return 200 x; }} }} }}
+"""
+CLIENTS = 8
 
 
-def large_tag(running: dict[str, RunningEdge]) -> dict[str, float]:
-    """One tag on a great many answers of every edge."""
-    tag = uuid.uuid4().hex
-    for edge in running.values():
-        asyncio.run(fill(edge, OBJECTS, tag))
+def fill(edge: RunningEdge, number: int, turn: int, root: Path) -> None:
+    """That many answers with the tag of this turn in an edge's cache. h2load asks each of its list once."""
+    running: list[subprocess.Popen[bytes]] = []
+    for client in range(CLIENTS):
+        urls = [
+            f"http://127.0.0.1:{edge.port}/many?round={turn}&n={n}" for n in range(client, number, CLIENTS)
+        ]
+        names = root / f"urls{client}"
+        names.write_text("\n".join(urls))
+        argv = [discover().h2load.path, "--h1", "-c1", f"-n{len(urls)}", f"-i{names}"]
+        running.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL))
+    for process in running:
+        assert process.wait() == 0
+
+
+def large_tag() -> dict[str, float | dict[str, float]]:
+    """One tag on a great many answers of two edges, purged a few times, alternately soft and hard."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        root, origin = Path(folder), Origin()
+        root.chmod(0o755)
+        origin.port = free_port()
+        user = "user root; " if os.geteuid() == 0 else ""
+        (root / "nginx.conf").write_text(MANY.format(root=root, port=origin.port, user=user))
+        server = subprocess.Popen(
+            [discover().nginx.path, "-c", str(root / "nginx.conf")], stderr=subprocess.DEVNULL
+        )
+        try:
+            cdn = {"edges": ["fra", "iad"], "memory": "400MB", "access_log": False}
+            with edges(Site.model_validate({"site": "many", "cdn": cdn}), [origin]) as running:
+                return purges_of_many(running, root)
+        finally:
+            server.terminate()
+            server.wait(10)
+            origin.stop()
+
+
+def purges_of_many(running: dict[str, RunningEdge], root: Path) -> dict[str, float | dict[str, float]]:
+    """Milliseconds until the last edge has done it; the last two beside visitors of both edges."""
     endpoints = [e.instance.endpoint("http") for e in running.values()]
-    figures: dict[str, float] = {"objects": OBJECTS}
-    for name, soft in (("soft_ms", True), ("hard_ms", False)):
-        report = asyncio.run(purge(endpoints, TOKEN, Purge(tags=(tag,), soft=soft), timeout=30))
+    times: dict[bool, list[float]] = {True: [], False: []}
+    beside: list[float] = []
+    purged: list[int] = []
+    for turn in range(ROUNDS + 2):
+        for edge in running.values():
+            fill(edge, OBJECTS, turn, root)
+        what = Purge(tags=(f"many-{turn}",), soft=turn % 2 == 0)
+        with visitors(running) if turn >= ROUNDS else contextlib.nullcontext():
+            report = asyncio.run(purge(endpoints, TOKEN, what, timeout=30))
         assert not report.failed, report
-        figures[name] = report.ms
-        figures["purged"] = min(e.purged for e in report.edges)
-    return figures
+        (beside if turn >= ROUNDS else times[what.soft]).append(report.ms)
+        purged.append(min(e.purged for e in report.edges))
+        assert all(
+            e.ask(f"/many?round={turn}&n=0", host=f"127.0.0.1:{e.port}").cache != "hit"
+            for e in running.values()
+        )
+        # What is left of it makes room for the next.
+        asyncio.run(purge(endpoints, TOKEN, Purge(everything=True, soft=False), timeout=30))
+    return {
+        "objects": min(purged),
+        "soft": percentiles(times[True]),
+        "hard": percentiles(times[False]),
+        "beside_visitors": percentiles(beside),
+    }
+
+
+@contextlib.contextmanager
+def visitors(running: dict[str, RunningEdge]) -> Iterator[None]:
+    """A thousand hits a second on each edge meanwhile."""
+    loads: list[subprocess.Popen[bytes]] = []
+    for edge in running.values():
+        path = f"http://127.0.0.1:{edge.port}/many?round=visitors&n=1"
+        argv = [discover().h2load.path, "--h1", "-c4", "--rps=250", "--duration=60", path]
+        loads.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL))
+    try:
+        asked = {name: edge.counter("MAIN.client_req") for name, edge in running.items()}
+        eventually(lambda: all(e.counter("MAIN.client_req") > asked[n] + 1000 for n, e in running.items()))
+        yield
+    finally:
+        for load in loads:
+            load.terminate()
+            load.wait(10)
 
 
 def main() -> int:
     """Runs all of it."""
     origin = Origin()
     try:
-        site = {"site": "bench", "cdn": {"edges": ["fra", "iad"], "memory": "256MB"}}
+        # Without a log of its own, like the nginx that it is compared with.
+        site = {"site": "bench", "cdn": {"edges": ["fra", "iad"], "memory": "256MB", "access_log": False}}
         with edges(Site.model_validate(site), [origin]) as running:
             first = running["edge-fra"]
             figures: dict[str, object] = {"hits": hits(first), "misses": misses(first)}
             small = purges(running)
-            large = large_tag(running)
-            figures |= {"purge_of_a_tag_on_two_edges": small, "purge_of_a_large_tag": large}
     finally:
         origin.stop()
-    slowest = max(small["p99_ms"], large["soft_ms"], large["hard_ms"])
+    large = large_tag()
+    figures |= {"purge_of_a_tag_on_two_edges": small, "purge_of_a_large_tag": large}
+    slowest = max(small["p99_ms"], *(f["p99_ms"] for f in large.values() if isinstance(f, dict)))
     good = small["p50_ms"] <= AIM_P50 and slowest <= AIM_P99
     print(json.dumps({**figures, "aims_met": good}, indent=2))
     return 0 if good else 4

@@ -57,6 +57,13 @@ define('DISABLE_WP_CRON', true);
 // Without plug-ins and updates there is nobody to call; a server without a way out would wait for each try.
 define('WP_HTTP_BLOCK_EXTERNAL', $env('WP_HTTP_BLOCK_EXTERNAL', 'true') === 'true');
 
+// The edges keep pages for five minutes; with the plug-in Proxy Cache Purge a change is seen at once.
+if ($env('LAMPSTAND_EDGES') !== '') {
+    define('VHP_VARNISH_IP', $env('LAMPSTAND_EDGES'));
+    define('VHP_VARNISH_EXTRA_PURGE_HEADER', 'X-Purge-Token: ' . $env('LAMPSTAND_PURGE_TOKEN'));
+    define('WP_ACCESSIBLE_HOSTS', preg_replace('/:[0-9]+/', '', $env('LAMPSTAND_EDGES')));
+}
+
 define('WP_ENVIRONMENT_TYPE', $env('WP_ENVIRONMENT_TYPE', 'production'));
 define('WP_DEBUG', false);
 

@@ -54,6 +54,7 @@ LOOKUPS: Mapping[str, Lookup] = {
     "starman": Lookup("starman", ask=("--version",)),
     "nginx": Lookup("nginx", ask=("-v",), modules=("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules")),
     "nginx_stream": Lookup(file="/usr/lib*/nginx/modules/ngx_stream_module.so"),
+    "nginx_brotli": Lookup(file="/usr/lib*/nginx/modules/ngx_http_brotli_static_module.so"),
     "apache": Lookup("apache2", ask=("-v",), modules=("/usr/lib/apache2/modules",)),
     "mime_types": Lookup(file="/etc/mime.types"),
     "mariadbd": Lookup("mariadbd", ask=("--version",), says=_MARIADB),

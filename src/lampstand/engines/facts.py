@@ -46,6 +46,8 @@ class Engines:
     php_fpm: Engine = _ABSENT
     nginx: Engine = _ABSENT
     nginx_stream: Engine = _ABSENT
+    nginx_brotli: Engine = _ABSENT
+    """nginx's module that serves files which are compressed already."""
     """The file for `load_module`."""
     apache: Engine = _ABSENT
     mime_types: Engine = _ABSENT
@@ -133,6 +135,7 @@ def for_debian(release: Release, machine: str = "x86_64") -> Engines:
         php_fpm=Engine(f"/usr/sbin/php-fpm{php}", php),
         nginx=Engine("/usr/sbin/nginx", versions["nginx"], "/usr/lib/nginx/modules"),
         nginx_stream=Engine("/usr/lib/nginx/modules/ngx_stream_module.so"),
+        nginx_brotli=Engine("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so"),
         apache=Engine("/usr/sbin/apache2", versions["apache"], "/usr/lib/apache2/modules"),
         mime_types=Engine("/etc/mime.types"),
         mariadbd=Engine("/usr/sbin/mariadbd", mariadb),

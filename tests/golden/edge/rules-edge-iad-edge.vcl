@@ -294,6 +294,7 @@ sub vcl_recv {
         call edge_guard;
         call edge_normalise;
         call edge_key;
+        call edge_encoding;
         call edge_credentials;
     } elseif (req.http.x-edge-mode == "fresh") {
         # Only a fresh answer will do: the stored one is too old to be given without asking.
@@ -345,6 +346,7 @@ sub edge_forget {
     unset req.http.x-edge-peer;
     unset req.http.x-edge-client;
     unset req.http.x-edge-down;
+    unset req.http.x-edge-br;
     unset req.http.x-edge-url;
     # Unkeyed headers by which frameworks let a request name another host, path or method.
     unset req.http.Proxy;
@@ -528,6 +530,16 @@ sub edge_guard {
     }
 }
 
+# Varnish asks for gzip and gives it, or plain text, to everybody. Files that may lie there compressed with brotli are kept a
+# second time for those who take it (RFC 9110 section 12.5.3).
+sub edge_encoding {
+    if (req.http.x-edge-path ~ "\.(?:css|js|mjs|json|map|svg|xml|txt|html|wasm|ttf|otf)$" && req.http.Accept-Encoding ~ "(?i)(?:^|[\s,])br(?:$|[\s,;])" &&
+        req.http.Accept-Encoding !~ "(?i)(?:^|[\s,])br\s*;\s*q=0(?:\.0*)?(?:$|[\s,])") {
+        set req.http.x-edge-br = "1";
+        set req.http.x-edge-vary = req.http.x-edge-vary + "br;";
+    }
+}
+
 # Cookies and Authorization are credentials: their bearer gets a shared answer only where it is meant to be shared.
 sub edge_credentials {
     if (req.http.Authorization) {
@@ -618,6 +630,9 @@ sub vcl_backend_fetch {
         # which follows when this one fails, has all the time of the site.
         set bereq.first_byte_timeout = 2.000s;
     }
+    if (bereq.http.x-edge-br) {
+        set bereq.http.Accept-Encoding = "br, gzip";
+    }
     call edge_hide;
     if (bereq.method == "GET" || bereq.method == "HEAD") {
         unset bereq.body;
@@ -642,6 +657,7 @@ sub edge_hide {
     unset bereq.http.x-edge-peer;
     unset bereq.http.x-edge-client;
     unset bereq.http.x-edge-down;
+    unset bereq.http.x-edge-br;
 }
 
 # --- purge ---------------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def php(web: Backend) -> Iterator[Site]:
         zipped = place.root / "releases/r2/public/gz.css.gz"
         zipped.write_bytes(gzip.compress(b"precompressed"))
         zipped.chmod(0o644)
+        put(place, "releases/r2/public/gz.css.br", "brotli")
         (place.root / "uploads/public/uploads/link.txt").symlink_to("/etc/passwd")
         releases = live.releases([place.release("r2"), place.release("r1")])
         etc = place.folder("balancer-1", "etc")
@@ -147,6 +148,9 @@ def test_a_file_that_was_compressed_before_is_sent_as_it_is(php: Site) -> None:
     packed = php.get("/gz.css", Accept_Encoding="gzip")
     assert packed.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed.body) == b"precompressed"
+    smaller = php.get("/gz.css", Accept_Encoding="br, gzip")
+    assert (smaller.headers["content-encoding"], smaller.body) == ("br", b"brotli")
+    assert "Accept-Encoding" in smaller.headers["vary"]
     assert php.get("/gz.css").body == b"body{}" * 500
 
 

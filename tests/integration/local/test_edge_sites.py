@@ -1,6 +1,7 @@
 """Edges of whole sites: rules, forwarded headers, failing origins, a shield, reload."""
 
 import asyncio
+import gzip
 import http.client
 import os
 import re
@@ -21,7 +22,7 @@ from lampstand.engines import discover
 from lampstand.site import Site
 from lampstand.tiers.edge.probe import Figures, figures_command, look, parse_figures
 from lampstand.topology import Endpoint
-from tests.edge_support import Answer, Origin, RunningEdge, edges, write_files
+from tests.edge_support import Answer, Origin, Request, RunningEdge, edges, write_files
 from tests.support import eventually, free_port
 
 FRESH = ("Cache-Control", "max-age=3600")
@@ -299,6 +300,38 @@ def admin(edge: RunningEdge, *words: str) -> str:
     return subprocess.run(
         ["varnishadm", "-n", edge.workdir, *words], capture_output=True, text=True, check=True
     ).stdout
+
+
+# --- brotli -------------------------------------------------------------------------------------------------
+
+
+def test_brotli_is_kept_apart_and_given_to_those_who_take_it(edge: RunningEdge) -> None:
+    """RFC 9110 section 12.5.3. The origin has a file compressed beforehand; others get gzip or plain text as ever."""
+    plain = b"body { color: red }\n" * 100
+
+    def answer(request: Request) -> Answer:
+        headers = [FRESH, ("Content-Type", "text/css"), ("Vary", "Accept-Encoding")]
+        if "br" in (request.header("Accept-Encoding") or ""):
+            return Answer(headers=[*headers, ("Content-Encoding", "br")], body=b"brotli")
+        return Answer(headers=headers, body=plain)
+
+    path = edge.page(answer, answer, suffix=".css")
+    for _ in range(2):
+        told = edge.ask(path, [("Accept-Encoding", "gzip, deflate, br")])
+        assert (told.header("Content-Encoding"), told.body) == ("br", b"brotli")
+        assert edge.ask(path).body == plain
+        packed = edge.ask(path, [("Accept-Encoding", "gzip, br;q=0")])
+        assert (packed.header("Content-Encoding"), gzip.decompress(packed.body)) == ("gzip", plain)
+    assert edge.origin.count(path) == 2
+    assert [r.header("Accept-Encoding") for r in edge.origin.requests[path]] == ["br, gzip", "gzip"]
+    assert edge.purge(path, [("X-Purge-Mode", "hard")]).status == 200
+    assert edge.ask(path, [("Accept-Encoding", "br")]).cache == "miss"
+
+
+def test_pages_are_asked_for_without_brotli(edge: RunningEdge) -> None:
+    path = edge.page(Answer(headers=[FRESH]))
+    edge.ask(path, [("Accept-Encoding", "gzip, br")])
+    assert edge.origin.requests[path][0].header("Accept-Encoding") == "gzip"
 
 
 # --- misses at once -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`docs/uploads.md`: its three helpers sign as boto3 does, and a bucket (moto's server) takes and gives with their URLs."""
+"""`docs/uploads.md`: its helpers sign as boto3 does, and a bucket (moto's server) takes and gives what they sign."""
 
 import os
 import re

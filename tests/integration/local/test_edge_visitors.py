@@ -1,6 +1,9 @@
 """The visitors' entry: TLS, and which edge a visitor gets."""
 
+import base64
+import contextlib
 import http.client
+import http.server
 import os
 import shutil
 import signal
@@ -8,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import urllib.parse
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -187,33 +191,68 @@ def own_certificate(folder: Path, responder: int) -> None:
         path.chmod(0o644)
 
 
+@contextlib.contextmanager
+def responder(folder: Path, port: int) -> Iterator[None]:
+    """An OCSP responder (RFC 6960) on the loopback: openssl says what the index knows."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            (folder / "asked").write_bytes(base64.b64decode(urllib.parse.unquote(self.path[1:])))
+            signer = (
+                "-CA",
+                folder / "middle.pem",
+                "-rkey",
+                folder / "middle.key",
+                "-rsigner",
+                folder / "middle.pem",
+            )
+            files = ("-index", folder / "index", "-reqin", folder / "asked", "-respout", folder / "answer")
+            openssl("ocsp", *files, *signer)
+            answer = (folder / "answer").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/ocsp-response")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_request(self, code: object = "-", size: object = "-") -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_own_certificates_with_ocsp(origin: Origin, tmp_path: Path) -> None:
     """The whole chain is sent, an OCSP answer with it, and the scheme reaches the application."""
     port, folder = free_port(), tmp_path / "tls"
     own_certificate(folder, port)
-    argv = ["openssl", "ocsp", "-port", f"127.0.0.1:{port}", "-index", folder / "index", "-CA", folder / "middle.pem",
-            "-rkey", folder / "middle.key", "-rsigner", folder / "middle.pem"]  # fmt: skip
     tls = {"mode": "own", "certificate": "tls/full.pem", "key": "tls/leaf.key", "domains": ["localhost"]}
     site = Site.model_validate({"site": "own", "tls": tls, "cdn": {"edges": ["fra"]}})
 
     def copied(release: Path) -> None:
         shutil.copytree(folder, release / "tls")
 
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as responder:
+    with responder(folder, port), edges(site, [origin], release=copied) as running:
+        entry = running["visitors-1"]
+        at = entry.instance.endpoint("https").port
+        context = ssl.create_default_context(cafile=str(folder / "root.pem"))
+        connection = http.client.HTTPSConnection("localhost", at, timeout=10, context=context)
+        path = entry.page(Answer(headers=[FRESH]))
+        connection.request("GET", path)
+        assert connection.getresponse().status == 200
+        connection.close()
+        assert origin.requests[path][0].header("X-Forwarded-Proto") == "https"
+        log = Path(entry.instance.files[0].path).parents[1] / "log" / "error.log"
         try:
-            with edges(site, [origin], release=copied) as running:
-                entry = running["visitors-1"]
-                at = entry.instance.endpoint("https").port
-                context = ssl.create_default_context(cafile=str(folder / "root.pem"))
-                connection = http.client.HTTPSConnection("localhost", at, timeout=10, context=context)
-                path = entry.page(Answer(headers=[FRESH]))
-                connection.request("GET", path)
-                assert connection.getresponse().status == 200
-                connection.close()
-                assert origin.requests[path][0].header("X-Forwarded-Proto") == "https"
-                eventually(lambda: "Cert Status: good" in handshake(at), 20)
-        finally:
-            responder.terminate()
+            eventually(lambda: "Cert Status: good" in handshake(at), 20)
+        except AssertionError as error:
+            raise AssertionError(log.read_text()) from error
 
 
 def handshake(port: int) -> str:

@@ -72,6 +72,7 @@ def _balancer(context: Context, name: str, index: int) -> Instance:
         "name": name,
         "limits": limits,
         "connection_limit": balancer.rate_limit.connections,
+        "brotli": context.engines.nginx_brotli.path if balancer.gzip else "",
     }
     nginx = render(
         ROOM,

@@ -87,6 +87,8 @@ def behaviours(site: Site) -> tuple[Behaviour, ...]:
     preset = PRESETS[cdn.preset or "none"]
     own = [_from_rule(site, rule, f"cdn.rules[{i}]") for i, rule in enumerate(cdn.rules)]
     known = [_from_rule(site, rule, f"{cdn.preset}: {name}") for name, rule in preset.rules]
+    if preset.ttl is not None and site.app.health:
+        known.append(_from_rule(site, Rule(match=(site.app.health,), bypass=True), "health path"))
     patterns = tuple(dict.fromkeys(pattern for s in site.app.static for pattern in s.match))
     files = [_from_rule(site, Rule(match=patterns), STATIC_FILES)] if patterns else []
     name = f"{cdn.preset}: pages" if preset.ttl is not None else "default"

@@ -31,6 +31,9 @@ _STALE_TIMEOUT = 2.0
 _URL_LIMIT = 8192
 """Bytes of a request target (RFC 9110 section 4.1 recommends at least 8000)."""
 
+_COMPRESSED_FILES = "css|js|mjs|json|map|svg|xml|txt|html|wasm|ttf|otf"
+"""Names of files that builds compress beforehand."""
+
 _DAY, _MONTH = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)", "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _TIME = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 HTTP_DATE = (
@@ -97,6 +100,7 @@ def edge_vcl(
         read_timeout=timeouts.read + 5.0,
         anyway_timeout=_ANYWAY_TIMEOUT,
         stale_timeout=_STALE_TIMEOUT,
+        compressed_files=_COMPRESSED_FILES,
         rules=[_rule_text(i, b) for i, b in enumerate(many)],
         queries=_queries(many),
         coalesce=site.cdn.coalesce,
