@@ -12,8 +12,9 @@ from lampstand.engines import discover, install_plan, missing, needs_of
 from lampstand.errors import LampstandError
 from lampstand.site import Site
 from lampstand.targets.local import sizes
+from lampstand.targets.local.desired import load_ports
 from lampstand.targets.local.folder import StateFolder
-from lampstand.tiers.edge.certificates import examine as examine_certificate
+from lampstand.tiers.edge import certificates
 from lampstand.tiers.web.warnings import warnings
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ def _certificate(site: Site, project: Path, folder: StateFolder) -> Iterator[Che
         pairs = [(p, p.with_name("privkey.pem")) for p in newest]
     authority = made / "ca.pem" if tls.mode == "local" else None
     for certificate, key in pairs:
-        for finding in examine_certificate(certificate, key, names, authority=authority):
+        found = list(certificates.examine(certificate, key, names, authority=authority))
+        port = load_ports(folder, site).kept.get("visitors-1/https")
+        if port and not any(f.outcome == "bad" for f in found):
+            found += certificates.served(certificate, "127.0.0.1", port)
+        for finding in found:
             yield Check("certificate", finding.outcome, finding.text, finding.mend)
 
 

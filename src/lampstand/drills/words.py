@@ -311,7 +311,7 @@ VISITOR_DRILLS: tuple[Drill, ...] = (
         "edge",
         "any",
         deadline=1.0,
-        hold=8.0,
+        hold=20.0,
         judged=("failed_requests",),
     ),
 )

@@ -226,6 +226,11 @@ def test_6_6_1_date_is_kept(edge: RunningEdge) -> None:
     assert int(reply.header("Age") or 0) >= 2
 
 
+def test_rfc9112_6_1_an_unknown_transfer_coding_is_a_failure_of_the_origin(edge: RunningEdge) -> None:
+    path = edge.page(Answer(headers=[FRESH, ("Transfer-Encoding", "something")], body=b""))
+    assert edge.ask(path).status == 502
+
+
 def test_6_6_1_date_is_added(edge: RunningEdge) -> None:
     path = edge.page(Answer(headers=[FRESH], date=False))
     assert edge.ask(path).header("Date")

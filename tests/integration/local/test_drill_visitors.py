@@ -54,6 +54,7 @@ def test_a_flood_is_refused_and_visitors_are_served(site: WholeSite) -> None:
 def test_slow_connections_hold_nobody_up(site: WholeSite) -> None:
     verdict = drill(site, "slowloris")
     assert verdict["visitors"]["attack"]["opened"] >= 300
+    assert verdict["visitors"]["attack"]["ended by the site"] >= 100
     assert verdict["visitors"]["during"]["failed"] == 0
     assert verdict["passed"], verdict
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from lampstand.site import Site
+from lampstand.tiers.edge.certificates import examine, served
 from tests.edge_support import Answer, Origin, Reply, RunningEdge, as_account, edges
 from tests.support import eventually, free_port
 
@@ -154,6 +155,24 @@ def test_a_renewed_certificate_needs_no_restart(secure: Running) -> None:
     entry.process.send_signal(signal.SIGHUP)
     eventually(lambda: ssl.get_server_certificate(("127.0.0.1", port)) != before)
     assert https(secure, entry.page(Answer())).status == 200
+
+
+def test_doctor_knows_what_visitors_get(secure: Running) -> None:
+    entry = secure["visitors-1"]
+    port, ca = entry.instance.endpoint("https").port, Path(authority(secure))
+    made = entry.instance.prepare[0]
+    key = Path(made.creates).with_name("privkey.pem")
+    found = [
+        *examine(Path(made.creates), key, ["localhost"], authority=ca),
+        *served(Path(made.creates), "127.0.0.1", port),
+    ]
+    assert [f.outcome for f in found] == ["good"] * 3, found
+    subprocess.run(made.argv, check=True, capture_output=True, **as_account(entry.instance))
+    (other,) = served(Path(made.creates), "127.0.0.1", port)
+    assert other.outcome == "bad"
+    entry.process.send_signal(signal.SIGHUP)
+    eventually(lambda: next(served(Path(made.creates), "127.0.0.1", port)).outcome == "good")
+    assert list(served(Path(made.creates), "127.0.0.1", free_port())) == []
 
 
 # --- certificates of one's own --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What `lampstand doctor` says of a certificate: whether it ends, fits its key and names, and leads to an authority."""
 
+import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,25 @@ def examine(
                 "bad", f"the certificate is not for {name}", "ask for one with all of `tls.domains`"
             )
     yield _chain(certificate, authority)
+
+
+def served(certificate: Path, host: str, port: int) -> Iterator[Finding]:
+    """Whether visitors get this certificate. Nothing where nobody answers: the site may be down."""
+    try:
+        given = ssl.get_server_certificate((host, port), timeout=2.0)
+    except OSError:
+        return
+    if ssl.PEM_cert_to_DER_cert(given) == ssl.PEM_cert_to_DER_cert(_first(certificate.read_text())):
+        yield Finding("good", f"visitors get it on port {port}")
+    else:
+        yield Finding(
+            "bad", f"visitors get another certificate on port {port}", "`lampstand up` loads the new one"
+        )
+
+
+def _first(pem: str) -> str:
+    begin = pem.index("-----BEGIN CERTIFICATE-----")
+    return pem[begin : pem.index("-----END CERTIFICATE-----", begin) + 26]
 
 
 def _ending(told: str, now: datetime) -> Finding:

@@ -15,6 +15,9 @@ from lampstand.tiers.edge.presets import PRESETS
 
 STATIC_FILES = "static files"
 
+COMPRESSED_FILES = "css|js|mjs|json|map|svg|xml|txt|html|wasm|ttf|otf"
+"""Names of files that builds compress beforehand, as alternatives of a regular expression."""
+
 MAX_SORTED = 32
 """Query strings with more parameters are used as they come; sorting them would cost more than a second copy."""
 
@@ -201,8 +204,12 @@ def explain(
             *(f"header:{name}" for name in behaviour.vary_headers),
         ]
     )
-    reasons = tuple(_reasons(behaviour, method, cookies, authorization))
-    return Explanation(url, behaviour, position, key, fetched_url(target, behaviour.query), dropped, reasons)
+    reasons = _reasons(behaviour, method, cookies, authorization)
+    if re.search(rf"\.(?:{COMPRESSED_FILES})$", path) and not behaviour.bypass:
+        reasons.append("visitors who take brotli have a copy of their own")
+    return Explanation(
+        url, behaviour, position, key, fetched_url(target, behaviour.query), dropped, tuple(reasons)
+    )
 
 
 def _reasons(behaviour: Behaviour, method: str, cookies: Sequence[str], authorization: bool) -> list[str]:

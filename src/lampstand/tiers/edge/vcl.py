@@ -7,7 +7,7 @@ from typing import Any
 
 from lampstand.site import Query, Site
 from lampstand.site.cdn import glob_regex
-from lampstand.tiers.edge.rules import MAX_SORTED, STATIC_FILES, Behaviour, behaviours
+from lampstand.tiers.edge.rules import COMPRESSED_FILES, MAX_SORTED, STATIC_FILES, Behaviour, behaviours
 from lampstand.tiers.templates import add_filter, render
 
 PROBE_PATH = "/.lampstand/health"
@@ -30,9 +30,6 @@ _STALE_TIMEOUT = 2.0
 
 _URL_LIMIT = 8192
 """Bytes of a request target (RFC 9110 section 4.1 recommends at least 8000)."""
-
-_COMPRESSED_FILES = "css|js|mjs|json|map|svg|xml|txt|html|wasm|ttf|otf"
-"""Names of files that builds compress beforehand."""
 
 _DAY, _MONTH = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)", "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _TIME = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -100,7 +97,7 @@ def edge_vcl(
         read_timeout=timeouts.read + 5.0,
         anyway_timeout=_ANYWAY_TIMEOUT,
         stale_timeout=_STALE_TIMEOUT,
-        compressed_files=_COMPRESSED_FILES,
+        compressed_files=COMPRESSED_FILES,
         rules=[_rule_text(i, b) for i, b in enumerate(many)],
         queries=_queries(many),
         coalesce=site.cdn.coalesce,
