@@ -65,6 +65,8 @@ class DatabaseFacts:
     semi_sync_slave: bool | None = None
     semi_sync_clients: int | None = None
     """Rpl_semi_sync_master_clients: replicas that acknowledge."""
+    semi_sync_waiting: int | None = None
+    """Rpl_semi_sync_master_wait_sessions: commits that wait for an acknowledgement."""
     semi_sync_no_tx: int | None = None
     """Rpl_semi_sync_master_no_tx: transactions committed without an acknowledgement since start; must not rise."""
     connections: int | None = None

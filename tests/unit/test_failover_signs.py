@@ -248,6 +248,26 @@ CASES: dict[str, tuple[View, list[str]]] = {
         view(seen(1, replace(PRIMARY, write_failure="blocked", write_error="timed out"))),
         ["writes-blocked database-1"],
     ),
+    "commits wait for an acknowledgement that was lost": (
+        view(
+            seen(
+                1,
+                replace(PRIMARY, write_failure="blocked", write_error="timed out", semi_sync_waiting=3),
+                ill=4,
+            )
+        ),
+        ["acknowledgements-lost database-1"],
+    ),
+    "commits wait for an acknowledgement that may still come": (
+        view(
+            seen(
+                1,
+                replace(PRIMARY, gtid_binlog_pos="0-1-51", write_failure="blocked", semi_sync_waiting=3),
+                ill=4,
+            )
+        ),
+        ["writes-blocked database-1"],
+    ),
     "the disk is full": (
         view(seen(1, replace(PRIMARY, write_failure="disk-full", write_error="No space left on device"))),
         ["disk-full database-1"],

@@ -13,6 +13,7 @@ from lampstand.controller.failover_steps import (
     Promotion,
     follow,
     forget_voter,
+    lost_to_visitors,
     names,
     on,
     open_primary,
@@ -38,6 +39,15 @@ def _elect(view: View, finding: Finding) -> Sequence[Step]:
     if finding.detail.get("missing"):
         return ()
     return Promotion(Group(view).primary).steps()
+
+
+def _ask_visitors(view: View, finding: Finding) -> Sequence[Step]:
+    """Where visitors do not reach it either, a primary that its replicas still hear is of no use to anybody."""
+    if signs.ill_for(view, finding.subject) < signs.HEARD_BY_REPLICAS or Group(view).missing_voters():
+        return ()
+    return Step("see that visitors do not reach it either", 5.0, lost_to_visitors), *Promotion(
+        Group(view).primary
+    ).steps()
 
 
 def _revive(view: View, finding: Finding) -> Sequence[Step]:
@@ -155,14 +165,16 @@ DATABASE_PROBLEMS: tuple[Problem, ...] = (
             21, signs.primary_behind, _elect, group=KIND),
     Problem("database-primary-cut-off", "No replica reaches the primary: none of its writes completes.",
             21, signs.primary_cut_off, _elect, group=KIND),
+    Problem("database-acknowledgements-lost", "Commits wait for acknowledgements that were lost on the way.",
+            21, signs.acknowledgements_lost, _elect, group=KIND),
     Problem("database-promotion-refused",
             "The primary is down, and a server that may hold acknowledged writes is missing: nobody is promoted.",
             22, signs.promotion_refused, _revive,
             "start the missing server, or accept the loss: `lampstand database promote NAME --accept-loss`", KIND),
     Problem("database-primary-read-only", "The primary takes no writes.",
             25, signs.primary_read_only, _open, group=KIND),
-    Problem("database-primary-unreachable", "Only the controller cannot reach the primary; visitors can.",
-            26, signs.primary_unreachable, mend="look at the network between the controller and the server"),
+    Problem("database-primary-unreachable", "The controller cannot reach the primary, and its replicas can.",
+            26, signs.primary_unreachable, _ask_visitors, "look at the network between the controller and it", KIND),
     Problem("database-down", "No database server answers.",
             27, signs.everything_down, mend="`lampstand logs` tells why"),
     Problem("database-semi-sync-off", "Writes are confirmed before a replica has them.",

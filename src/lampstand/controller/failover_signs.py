@@ -7,11 +7,14 @@ from lampstand.controller.failover_reseed import DIVERGED_ERRORS, far_behind
 from lampstand.controller.failover_steps import names, replicated
 from lampstand.controller.problems import Finding, View
 from lampstand.observed import Health, State
+from lampstand.tiers.database import gtid
 from lampstand.tiers.database.tier import KIND
 from lampstand.topology import Instance
 
 PATIENCE = 3.0
 """Seconds for which something that may mend itself is left alone."""
+HEARD_BY_REPLICAS = 1.0
+"""Seconds for which a primary that only its replicas hear is left alone before the gateways are asked."""
 CRASHES = 4
 """Restarts in a row after which a replica's data are taken to be unusable."""
 
@@ -134,6 +137,29 @@ def primary_cut_off(view: View) -> list[Finding]:
         return []
     text = f"no replica reaches {group.primary.name}; its writes wait"
     return [_finding("database-primary-cut-off", group.primary, text)]
+
+
+def acknowledgements_lost(view: View) -> list[Finding]:
+    """Its replicas have all that it wrote and follow, and its commits wait nevertheless: the acknowledgements were lost
+    on the way, and a replica does not repeat them when it connects again."""
+    group = _healthy_primary(view)
+    if group is None or group.primary is None or group.missing_voters():
+        return []
+    facts = group.facts(group.primary.name)
+    if (
+        facts.write_failure != "blocked"
+        or not facts.semi_sync_waiting
+        or ill_for(view, group.primary.name) < PATIENCE
+    ):
+        return []
+    written = gtid.sequence(facts.gtid_binlog_pos)
+    received = [n for n in group.voters if group.follows(n) and gtid.sequence(group.position(n)) >= written]
+    if not received:
+        return []
+    text = (
+        f"{names(received)} has all writes of {group.primary.name}, whose commits still wait to hear of that"
+    )
+    return [_finding("database-acknowledgements-lost", group.primary, text)]
 
 
 def primary_read_only(view: View) -> list[Finding]:
@@ -279,7 +305,7 @@ def too_few_acknowledge(view: View) -> list[Finding]:
 
 def writes_blocked(view: View) -> list[Finding]:
     group = _healthy_primary(view)
-    if group is None or group.primary is None or too_few_acknowledge(view):
+    if group is None or group.primary is None or too_few_acknowledge(view) or acknowledgements_lost(view):
         return []
     facts = group.facts(group.primary.name)
     if not facts.write_failure or facts.write_failure in ("read-only", "disk-full"):

@@ -15,7 +15,7 @@ from lampstand.controller.failover_group import Group
 from lampstand.controller.problems import Hands, Step, View
 from lampstand.controller.recovering import fence, point, redirect, start_old
 from lampstand.errors import LampstandError
-from lampstand.observed import State
+from lampstand.observed import Health, State
 from lampstand.tiers.database import accounts, replication
 from lampstand.tiers.database.connection import Link, close_quietly, connect, one_line
 from lampstand.tiers.database.gtid import contains, sequence
@@ -274,6 +274,27 @@ async def open_primary(hands: Hands) -> None:
 
     await on(hands, primary, work)
     hands.event("database-primary", primary.name, "open", "done", term=term)
+
+
+async def lost_to_visitors(hands: Hands) -> None:
+    """No gateway reaches the primary: nobody can write. Raises LampstandError when one does, or when none is well."""
+    seen = hands.view.observed.instances
+    well = [g for g in hands.view.topology.of_kind("gateway") if seen[g.name].health is Health.GOOD]
+    password = hands.secret(accounts.SECRET_OF[accounts.CHECK])
+
+    def reached(gateway: Instance) -> bool:
+        try:
+            close_quietly(connect(gateway.endpoint("writer"), accounts.CHECK, password, 2.0))
+        except pymysql.err.Error as error:
+            # What the server itself says has a number below 2000 (MariaDB: Error Codes); the client's begin there.
+            return 1000 < int(error.args[0] if error.args else 0) < 2000
+        return True
+
+    answers = await asyncio.gather(*(asyncio.to_thread(reached, g) for g in well))
+    if not well:
+        raise LampstandError("no gateway is well that could tell whether visitors reach it", KIND)
+    if any(answers):
+        raise LampstandError("visitors reach it: nothing is changed", KIND)
 
 
 async def point_replicas(hands: Hands) -> None:

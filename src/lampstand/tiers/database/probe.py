@@ -25,7 +25,8 @@ SELECT @@global.read_only, @@server_id, @@gtid_current_pos, @@gtid_binlog_pos, @
   @@global.rpl_semi_sync_master_enabled, @@global.rpl_semi_sync_slave_enabled, @@global.max_connections,
   (SELECT MAX(term) FROM {accounts.SCHEMA}.terms), (SELECT beat FROM {accounts.SCHEMA}.heartbeat WHERE id = 1),
   (SELECT GROUP_CONCAT(variable_name, '=', variable_value) FROM information_schema.global_status WHERE variable_name IN
-    ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_master_no_tx', 'Threads_connected'))
+    ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_master_wait_sessions', 'Rpl_semi_sync_master_no_tx',
+     'Threads_connected'))
 """
 _BEAT = (
     f"INSERT INTO {accounts.SCHEMA}.heartbeat (id, beat, server) VALUES (1, %s, @@server_id)"
@@ -121,6 +122,7 @@ class DatabaseProber:
             max_connections=row[8],
             term=row[9],
             semi_sync_clients=counters.get("rpl_semi_sync_master_clients"),
+            semi_sync_waiting=counters.get("rpl_semi_sync_master_wait_sessions"),
             semi_sync_no_tx=counters.get("rpl_semi_sync_master_no_tx"),
             connections=counters.get("threads_connected"),
             gtid_io_pos=slave.get("Gtid_IO_Pos") or "",
