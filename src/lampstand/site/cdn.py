@@ -246,7 +246,7 @@ class Cdn(Model):
     access_log: Flag = option(
         True,
         "The edges log what they answer; most of it never reaches a balancer's log.",
-        "access_log: false  # saves a tenth of an edge's processor time",
+        "access_log: false  # saves an eighth of the processor time of a busy edge",
     )
     retries: Count = option(1, "Other balancers that an edge asks when one fails.", "retries: 2")
 

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lampstand.site import Site
-from tests.edge_support import Answer, Origin, RunningEdge, edges
+from tests.edge_support import Answer, Origin, RunningEdge, as_account, edges
 from tests.support import eventually
 
 FRESH = ("Cache-Control", "max-age=3600")
@@ -116,6 +119,27 @@ def test_the_access_log(guarded: RunningEdge) -> None:
     assert (first["client"], first["server"], first["method"]) == ("127.0.0.9", "edge-fra", "GET")
     assert (first["uri"], first["status"], first["host"]) == (f"{path}?q=%22", "200", "site.test")
     assert "/.lampstand/" not in log.read_text()
+
+
+def test_the_log_goes_on_after_varnish_was_killed(origin: Origin) -> None:
+    with edges(Site.model_validate({"site": "again", "cdn": {"edges": ["fra"]}}), [origin]) as running:
+        edge = running["edge-fra"]
+        log = Path(edge.instance.files[0].path).parents[1] / "log" / "access.log"
+        before, after = edge.page(Answer()), edge.page(Answer())
+
+        def logged(path: str) -> bool:
+            edge.ask(path)
+            return path in log.read_text()
+
+        eventually(lambda: logged(before), 20)
+        manager = edge.process.pid
+        for pid in [manager, *map(int, Path(f"/proc/{manager}/task/{manager}/children").read_text().split())]:
+            os.kill(pid, signal.SIGKILL)
+        edge.process.wait(10)
+        argv = edge.instance.processes[0].argv
+        edge.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, **as_account(edge.instance))
+        eventually(lambda: edge.ask(after).status == 200, 20)
+        eventually(lambda: logged(after), 20)
 
 
 # --- presets --------------------------------------------------------------------------------------------------
