@@ -1,7 +1,11 @@
 """Builds with the real tools: venvs that are used again, failures that say why, an account that is not root."""
 
+import gzip
+import io
+import json
 import os
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -99,6 +103,57 @@ def test_a_failing_build_command_shows_its_last_lines(state: Path) -> None:
     with pytest.raises(LampstandError, match="exit code 3") as caught:
         made(state, "one", {"index.php": ""}, build="echo the reason; exit 3")
     assert "the reason" in str(caught.value)
+
+
+def test_composer_installs_what_composer_json_names(state: Path) -> None:
+    files = {
+        "index.php": "<?php require 'vendor/autoload.php'; echo Acme\\Greeting::TEXT;",
+        "composer.json": json.dumps(
+            {
+                # Packages beside the application: nothing is asked of the network.
+                "repositories": [
+                    {"type": "path", "url": "packages/greeting", "options": {"symlink": False}},
+                    {"packagist.org": False},
+                ],
+                "require": {"acme/greeting": "1.0.0"},
+            }
+        ),
+        "packages/greeting/composer.json": json.dumps(
+            {"name": "acme/greeting", "version": "1.0.0", "autoload": {"psr-4": {"Acme\\": "src"}}}
+        ),
+        "packages/greeting/src/Greeting.php": "<?php namespace Acme; class Greeting { const TEXT = 'hello'; }",
+    }
+    made_, log = made(state, "one", files, runtime="php")
+    assert "composer install" in log
+    shown = subprocess.run(
+        [ENGINES.php.path, "index.php"], cwd=made_, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "hello"
+
+
+def test_cpanm_installs_what_a_cpanfile_names(state: Path) -> None:
+    place = state / "mirror"  # a mirror of CPAN with one distribution
+    distribution = place / "authors/id/A/AC/ACME/Acme-Greeting-1.0.tar.gz"
+    distribution.parent.mkdir(parents=True)
+    made_of = {
+        "Makefile.PL": "use ExtUtils::MakeMaker; WriteMakefile(NAME => 'Acme::Greeting', VERSION => '1.0');",
+        "lib/Acme/Greeting.pm": "package Acme::Greeting;\nour $VERSION = '1.0';\nsub text { 'hello' }\n1;",
+    }
+    with tarfile.open(distribution, "w:gz") as archive:
+        for name, text in made_of.items():
+            entry = tarfile.TarInfo(f"Acme-Greeting-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    index = place / "modules/02packages.details.txt.gz"
+    index.parent.mkdir()
+    index.write_bytes(
+        gzip.compress(b"Line-Count: 1\n\nAcme::Greeting 1.0 A/AC/ACME/Acme-Greeting-1.0.tar.gz\n")
+    )
+    files = {"cpanfile": "requires 'Acme::Greeting', '1.0';", "app.psgi": "sub {}"}
+    options = {"PERL_CPANM_OPT": f"--mirror file://{place} --mirror-only"}
+    made_, log = made(state, "one", files, runtime="perl", entry="app.psgi", env=options)
+    assert "cpanm" in log
+    assert (made_ / "local/lib/perl5/Acme/Greeting.pm").is_file()
 
 
 def test_modules_of_a_cpanfile_that_are_there_need_no_installer(state: Path) -> None:
