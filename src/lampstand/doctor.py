@@ -54,6 +54,9 @@ def _engines(site: Site, _: Path) -> Iterator[Check]:
         )
     else:
         yield Check("engines", "good", f"all that a {site.app.runtime} site needs is installed")
+    if lacking := missing(discover(), ("drill",)):
+        text = "drills need " + ", ".join(m.requirement.package for m in lacking)
+        yield Check("engines", "warning", text, "`lampstand doctor --fix` installs them")
 
 
 def _memory(site: Site, _: Path) -> Iterator[Check]:
@@ -113,7 +116,7 @@ def _certificate(site: Site, project: Path, folder: StateFolder) -> Iterator[Che
 
 def fix_engines(session: "Session") -> None:
     """Install what is missing, after saying what and asking. Raises LampstandError when that fails."""
-    lacking = missing(discover(), needs_of(session.site))
+    lacking = missing(discover(), {*needs_of(session.site), "drill"})
     run: Callable[[tuple[str, ...]], int] = subprocess.call
     for argv in install_plan(lacking):
         session.say(f"This will run: {' '.join(argv)}")

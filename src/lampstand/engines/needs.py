@@ -24,10 +24,11 @@ Need = Literal[
     "tls",
     "acme",
     "places",
+    "drill",
     "test",
     "bench",
 ]
-"""Why something is needed: the tier, the language of the application, Lampstand itself, tests or benchmarks."""
+"""Why something is needed: the tier, the language of the application, Lampstand itself, drills, tests or benchmarks."""
 
 _FOLDER = Path(__file__).parent
 
