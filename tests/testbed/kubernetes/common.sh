@@ -13,8 +13,8 @@ fabric=lampstand-k8s groups=/lampstand-k8s pause=lampstand-test/pause:1
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*" >&2; }
-# Exit code 3: this machine cannot have a cluster. The last line of standard error says why.
-cannot() { printf '%s\n' "$*" >&2; exit 3; }
+# Exit code 3: this machine cannot have a cluster, and standard output says why.
+cannot() { printf '%s\n' "$*"; exit 3; }
 # Namespaces, mounts and bridges are root's: an ordinary account runs the same script through sudo.
 only_root() { [ "$(id -u)" = 0 ] || exec sudo -n LAMPSTAND_TEST_KUBERNETES="$home" "$0" "$@"; }
 address() { [ "$1" = cp ] && echo "$api_ip" || echo "10.123.0.$((10 + ${1#node}))"; }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # prepare.sh: builds what up.sh starts, from Debian's packages alone, into a cache outside the clone. Prints that folder.
-# Does nothing that is done already. The first time takes 6 to 8 minutes on two cores and 4 GB of disk until it ends;
-# 430 MB of programs stay. Exit code 3: this machine cannot have a cluster, and the last line says why.
+# Does nothing that is done already. The first time takes 5 to 6 minutes on two cores and 4 GB of disk until it ends;
+# 430 MB of programs stay. Exit code 3: this machine cannot have a cluster, and what is printed says why.
 #
 # Debian 12 has the source of Kubernetes 1.20.2 and no programs. On a later Debian the same source and the Go that
 # compiles it are taken from Debian 12 and only unpacked: today's Go refuses code of that age.
@@ -14,7 +14,7 @@ packages=(etcd-server containerd runc conntrack iptables iproute2 containernetwo
 command -v apt-get > /dev/null || cannot "no Debian: its source package is what the cluster is built from"
 [ "$(uname -m)" = x86_64 ] || [ "$(uname -m)" = aarch64 ] || cannot "no Kubernetes for $(uname -m)"
 [ "$(id -u)" = 0 ] || sudo -n true 2> /dev/null || cannot "a cluster's nodes are namespaces, which need root (or sudo without a password)"
-[ -d /sys/fs/cgroup/memory ] || cannot "Kubernetes $version wants cgroups of version 1, and this kernel was started with version 2 alone"
+[ -d /sys/fs/cgroup/memory ] || cannot "Kubernetes $version wants control groups of version 1 at /sys/fs/cgroup, and there are none (or of version 2 alone)"
 as_root unshare --mount --net --pid --uts --ipc --fork true 2> /dev/null || cannot "this machine gives no namespaces to root"
 
 mkdir -p "$home"
@@ -34,7 +34,8 @@ if [ ! -x "$bin/kubectl" ]; then
   build=$home/build
   mkdir -p "$build"/{lists/partial,go,path/src/k8s.io,bin}
   install dpkg-dev
-  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
+  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
+  [ -n "$mirror" ] || cannot "apt knows no archive of Debian to take the source from"
   keys=/usr/share/keyrings/debian-archive-keyring.gpg
   printf "%s [signed-by=$keys] $mirror bookworm main\n" deb deb-src > "$build/sources.list"
   bookworm() {
@@ -69,7 +70,10 @@ if [ ! -x "$bin/kubectl" ]; then
     "$build/openapi-gen" --logtostderr -i "$inputs" -p k8s.io/kubernetes/pkg/generated/openapi -O zz_generated.openapi \
       -h hack/boilerplate/boilerplate.generatego.txt -r "$build/violations"
     # The same list as upstream's: the generator saw exactly upstream's inputs.
-    cmp -s "$build/violations" api/api-rules/violation_exceptions.list || cannot "the source of Kubernetes is not complete"
+    cmp -s "$build/violations" api/api-rules/violation_exceptions.list || {
+      rm pkg/generated/openapi/zz_generated.openapi.go
+      cannot "the source of Kubernetes is not complete"
+    }
   fi
   say "programs: ${programs[*]}"
   flags="-s -w"
