@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from lampstand.engines import discover, install_plan, missing, needs_of
 from lampstand.errors import LampstandError
+from lampstand.releases.package import MANIFEST
 from lampstand.site import Site
 from lampstand.targets.local import sizes
-from lampstand.targets.local.desired import load_ports
+from lampstand.targets.local.desired import Desired, load_ports
 from lampstand.targets.local.folder import StateFolder
 from lampstand.tiers.edge import certificates
-from lampstand.tiers.web.warnings import warnings
+from lampstand.tiers.web.warnings import warnings, written_files
 
 if TYPE_CHECKING:
     from lampstand.cli.session import Session
@@ -39,8 +40,9 @@ def examine(session: "Session") -> list[Check]:
     site, project = session.site, session.project
     folder = StateFolder.of(project, site.site, session.environment)
     found: list[Check] = []
-    for check in (_engines, _memory, _application):
+    for check in (_engines, _memory):
         found += check(site, project)
+    found += _application(site, folder)
     found += _state(folder)
     found += _certificate(site, project, folder)
     return found
@@ -72,12 +74,21 @@ def _memory(site: Site, _: Path) -> Iterator[Check]:
         yield Check("memory", "good", text)
 
 
-def _application(site: Site, _: Path) -> Iterator[Check]:
-    said = warnings(site)
+def _application(site: Site, folder: StateFolder) -> Iterator[Check]:
+    said = warnings(site, _written(folder))
     for finding in said:
         yield Check("application", "warning", finding.what, finding.mend or "")
     if not said:
         yield Check("application", "good", f"{site.app.runtime}, health path {site.app.health or '/'}")
+
+
+def _written(folder: StateFolder) -> list[str]:
+    """What the application changed in the release that runs."""
+    if not folder.desired.exists():
+        return []
+    release = folder.releases / Desired.read(folder).release
+    manifest = release / MANIFEST
+    return written_files(release, manifest.stat().st_mtime) if manifest.exists() else []
 
 
 def _state(folder: StateFolder) -> Iterator[Check]:

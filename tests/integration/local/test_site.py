@@ -1,6 +1,7 @@
 """A whole site on this machine, as a user meets it."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +129,20 @@ def test_usage_errors_say_what_there_is(site: WholeSite) -> None:
     assert "web-1" in wrong
     assert "choose one of" in site.call("status", "-t", "moon", code=2).stderr
     assert "Traceback" not in wrong
+
+
+def test_doctor_warns_of_an_application_that_writes_into_its_own_release(site: WholeSite) -> None:
+    status = site.status()
+    page = Path(status["state_folder"]) / "releases" / status["release"] / "cache" / "page.html"
+    assert "into its own release" not in site.call("doctor").stdout
+    page.parent.mkdir()
+    page.write_text("kept")
+    try:
+        told = site.call("doctor").stdout
+    finally:
+        shutil.rmtree(page.parent)
+    assert "writes into its own release (cache/page.html)" in told
+    assert "uploads: [cache]" in told
 
 
 def test_a_dead_web_server_costs_no_request_and_comes_back(site: WholeSite) -> None:
