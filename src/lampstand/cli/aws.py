@@ -11,7 +11,18 @@ from lampstand.cli.session import Session
 from lampstand.errors import ExitCode
 
 if TYPE_CHECKING:
+    from lampstand.targets.aws.cost import Estimate
     from lampstand.targets.aws.deployment import AwsDeployment
+
+Offline = Annotated[bool, typer.Option("--offline", help="Prices of the bundled table; asks nobody.")]
+TrafficOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--traffic",
+        metavar="KEY=VALUE",
+        help="An assumption about a month instead of the site file's: requests, transfer, hit_rate, uploads, logs.",
+    ),
+]
 
 app = typer.Typer(no_args_is_help=True, help="The target AWS: rights, checks, cost.", rich_markup_mode=None)
 
@@ -77,39 +88,22 @@ def preflight(session: Session) -> None:
 @verb
 def cost(
     session: Session,
-    offline: Annotated[bool, typer.Option("--offline", help="By the bundled table; asks nobody.")] = False,
+    offline: Offline = False,
+    traffic: TrafficOption = None,
 ) -> None:
     """Estimate what the site costs a month, by tier. Assumptions about traffic: `targets.aws.traffic`."""
-    found = deployment(session).cost(offline)
-    if not session.json:
+    found = estimate(session, offline, traffic)
+    if session.json:
+        session.document(found.document())
+    else:
         session.out(str(found))
-        return
-    session.document(
-        {
-            "version": 1,
-            "currency": "USD",
-            "monthly": round(found.total, 2),
-            "tiers": {tier: round(usd, 2) for tier, usd in found.by_tier().items()},
-            "unknown": list(found.unknown),
-            "region": found.region,
-            "prices": {
-                "region": found.prices.region,
-                "date": found.prices.date,
-                "source": found.prices.source,
-            },
-            "assumptions": list(found.assumptions),
-            "lines": [
-                {
-                    "tier": line.item.tier,
-                    "what": line.item.what,
-                    "quantity": line.item.quantity,
-                    "unit": line.item.unit,
-                    "usd": line.usd,
-                }
-                for line in found.lines
-            ],
-        }
-    )
+
+
+def estimate(session: Session, offline: bool, traffic: list[str] | None) -> "Estimate":
+    """What the site costs a month on AWS, with the assumptions of the command line over the site file's."""
+    from lampstand.targets.aws.cost import assumed
+
+    return deployment(session).cost(offline, assumed(session.site.targets.aws.traffic, traffic or ()))
 
 
 @app.command("apply")

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lampstand.cli.aws import Offline, TrafficOption, deployment, estimate
 from lampstand.cli.options import verb
 from lampstand.cli.session import Session
-from lampstand.errors import UsageError
+from lampstand.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from lampstand.plan import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -21,15 +25,34 @@ def register(app: typer.Typer) -> None:
 
 
 @verb
-def plan(session: Session) -> None:
+def plan(
+    session: Session,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="On AWS: what the site costs a month, by tier.")
+    ] = False,
+    offline: Offline = False,
+    traffic: TrafficOption = None,
+) -> None:
     """Show what `up` would do, and change nothing."""
-    found = asyncio.run(session.deployment.plan())
+    if not cost:
+        _show(session, asyncio.run(session.deployment.plan()), {})
+        return
+    if session.target != "aws":
+        raise UnavailableError("what a site costs is known for -t aws only", "--cost")
+    estimated = estimate(session, offline, traffic)
+    found = deployment(session).outline() if offline else asyncio.run(deployment(session).plan())
+    _show(session, found, {"cost": estimated.document()})
+    if not session.json:
+        session.out(f"\n{estimated}")
+
+
+def _show(session: Session, found: "Plan", more: dict[str, Any]) -> None:
     if session.json:
         waves = [
             [{"verb": str(a.verb), "instance": a.instance, "kind": a.kind, "cause": a.cause} for a in wave]
             for wave in found.waves
         ]
-        session.document({"version": 1, "target": session.target, "waves": waves})
+        session.document({"version": 1, "target": session.target, "waves": waves} | more)
     else:
         session.out(str(found))
 

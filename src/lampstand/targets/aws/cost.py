@@ -12,6 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from lampstand.errors import UsageError
+from lampstand.site.aws import Traffic
 from lampstand.site.units import format_size
 from lampstand.targets.aws.cloud import Cloud, explained
 from lampstand.targets.aws.database import storage_gb
@@ -88,6 +92,10 @@ class Estimate:
             + (f"{line.usd:9.2f}" if line.usd is not None else "        ?")
             for line in self.lines
         ]
+        return "\n".join([*rows, "", self.summary(), ""])
+
+    def summary(self) -> str:
+        """By tier, with the total, where the prices are from, and what is assumed."""
         tiers = [f"{tier:10} {usd:9.2f} USD a month" for tier, usd in self.by_tier().items()]
         least = "at least " if self.unknown else ""
         where = (
@@ -95,17 +103,40 @@ class Estimate:
         )
         return "\n".join(
             [
-                *rows,
-                "",
                 *tiers,
                 f"{'total':10} {self.total:9.2f} USD a month, {least}before taxes",
-                "",
                 f"prices of {self.prices.region}{where}, {self.prices.date}: {self.prices.source}",
                 *(f"no price is known for {key}" for key in self.unknown),
                 *(f"assumed: {text}" for text in self.assumptions),
-                "",
             ]
         )
+
+    def document(self) -> dict[str, Any]:
+        """As JSON: `aws cost --json`, and `cost` of `plan --cost --json`. Version 1."""
+        return {
+            "version": 1,
+            "currency": "USD",
+            "monthly": round(self.total, 2),
+            "tiers": {tier: round(usd, 2) for tier, usd in self.by_tier().items()},
+            "unknown": list(self.unknown),
+            "region": self.region,
+            "prices": {
+                "region": self.prices.region,
+                "date": self.prices.date,
+                "source": self.prices.source,
+            },
+            "assumptions": list(self.assumptions),
+            "lines": [
+                {
+                    "tier": line.item.tier,
+                    "what": line.item.what,
+                    "quantity": line.item.quantity,
+                    "unit": line.item.unit,
+                    "usd": line.usd,
+                }
+                for line in self.lines
+            ],
+        }
 
 
 def _number(quantity: float) -> str:
@@ -117,6 +148,20 @@ def bundled() -> Prices:
     """The table that comes with Lampstand."""
     table: dict[str, Any] = json.loads(Path(__file__).with_name("prices.json").read_text("utf-8"))
     return Prices(table["prices"], table["region"], table["date"], "bundled table, " + table["source"])
+
+
+def assumed(traffic: Traffic, changes: Sequence[str]) -> Traffic:
+    """The site's traffic with other numbers: `transfer=2TB`, `hit_rate=95%`. Raises UsageError."""
+    wanted = {name: value for name, _, value in (change.partition("=") for change in changes)}
+    try:
+        return Traffic.model_validate({**traffic.model_dump(mode="json"), **wanted})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}",
+            "--traffic",
+            "for example: --traffic requests=100000000 --traffic transfer=2TB --traffic hit_rate=95%",
+        ) from None
 
 
 def items(scope: Scope) -> tuple[Item, ...]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from lampstand.errors import LampstandError, UnavailableError, UsageError
 from lampstand.plan import Action, Plan, Verb
 from lampstand.site import Site
+from lampstand.site.aws import Traffic
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.aws import changes, export, images, inventory, preflight
 from lampstand.targets.aws.application import log_group
@@ -25,7 +26,7 @@ from lampstand.targets.aws.scope import Scope
 from lampstand.targets.aws.shells import Shells
 from lampstand.targets.aws.shipping import Shipping, project_release
 from lampstand.targets.aws.stacks import Stack, stacks
-from lampstand.targets.aws.steps import Steps, action_of
+from lampstand.targets.aws.steps import Steps, action_of, creation
 from lampstand.targets.aws.tail import tail
 from lampstand.targets.aws.userdata import GROUPS, parameters
 from lampstand.targets.base import Progress, Shell
@@ -135,13 +136,17 @@ class AwsDeployment:
             if stack.key in planned:
                 waves.append(tuple(action_of(c) for c in planned[stack.key].changes))
             elif self.runner.describe(stack) is None:
-                count = len(stack.template.resources)
-                cause = f"step {stack.step}, {stack.step_name}: {count} resources"
-                waves.append((Action(Verb.CREATE, self.scope.stack(stack.key), stack.key, cause),))
+                waves.append((creation(self.scope, stack),))
         return Plan(tuple(w for w in waves if w))
 
+    def outline(self) -> Plan:
+        """What `up` would do in an account without this site. Asks nobody."""
+        scope = Scope(self._file_site)
+        return Plan(tuple((creation(scope, stack),) for stack in stacks(scope)))
+
     async def up(self, confirm: Callable[[Plan], bool], progress: Progress) -> bool:
-        """Walk the six steps; then machines run the release of the project's folder."""
+        """Walk the six steps; then machines run the release of the project's folder. What the site costs a month is
+        said before the question, when there is something to make."""
         preflight.require(preflight.preflight(self.scope, self.cloud))
         values = application_secret_values(self.scope.site, self.project)
         planned = self._planned()
@@ -149,6 +154,8 @@ class AwsDeployment:
         plan = self._as_plan(planned)
         try:
             changes.check(every, self.allowed)
+            if any(action.verb is Verb.CREATE for action in plan.actions):
+                progress.say(self.cost().summary())
             agreed = not plan or confirm(plan)
         except BaseException:
             self._discard(planned)
@@ -176,6 +183,20 @@ class AwsDeployment:
         await self.settle(release, progress)
         return True
 
+    def complete(self) -> bool:
+        """Whether all six steps were walked to their end once; none of them is under way."""
+        with explained("looking at the stacks"):
+            states = [str((self.runner.describe(s) or {}).get("StackStatus", "")) for s in self.stacks]
+        return all(s in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE") for s in states)
+
+    async def first(self, folder: Path, confirm: Callable[[Plan], bool], progress: Progress) -> bool:
+        """The first `deploy`: all six steps, with the files of `folder` as the release."""
+        self.shipping.project = folder
+        try:
+            return await self.up(confirm, progress)
+        finally:
+            self.shipping.project = self.project
+
     def _discard(self, planned: Mapping[str, ChangeSet]) -> None:
         for change_set in planned.values():
             changes.discard(self.cloud, change_set.arn, self._stack(change_set.stack).region)
@@ -200,10 +221,13 @@ class AwsDeployment:
         its cost."""
         gone = [s for s in self.stacks if s.life != "data" and s.key != "network"]
         there = [s for s in gone if self.runner.describe(s) is not None]
-        Remover(self.runner).delete(gone, Steps(progress))
-        for item in self.left():
-            if item.monthly != 0.0:
-                progress.say(f"left: {item}")
+        try:
+            Remover(self.runner).delete(gone, Steps(progress))
+        finally:
+            # Also when a stack could not be deleted, or somebody had enough: what goes on costing is named.
+            for item in self.left():
+                if item.monthly != 0.0:
+                    progress.say(f"left: {item}")
         return [self.scope.stack(s.key) for s in there]
 
     def left(self) -> tuple[inventory.Left, ...]:
@@ -272,7 +296,7 @@ class AwsDeployment:
     @property
     def releasing(self) -> AwsReleasing:
         """Its releases."""
-        return AwsReleasing(self.shipping, self.shells)
+        return AwsReleasing(self.shipping, self.shells, self.complete, self.first)
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -365,12 +389,19 @@ class AwsDeployment:
             "invalidation": str(answer["Invalidation"]["Id"]),
         }
 
-    def cost(self, offline: bool = False) -> Estimate:
-        """What the site costs a month: by the Pricing API, or by the bundled table without credentials."""
+    def cost(self, offline: bool = False, traffic: Traffic | None = None) -> Estimate:
+        """What the site costs a month: by the Pricing API, or by the bundled table without credentials.
+
+        `traffic` stands for the site file's `targets.aws.traffic`.
+        """
         region = self._file_site.targets.aws.region or (
             self.cloud.region if not offline else bundled().region
         )
-        scope = Scope(self._file_site)
+        site = self._file_site
+        if traffic is not None:
+            aws = site.targets.aws.model_copy(update={"traffic": traffic})
+            site = site.model_copy(update={"targets": site.targets.model_copy(update={"aws": aws})})
+        scope = Scope(site)
         if offline:
             return estimate(scope, region)
         try:

@@ -4,9 +4,10 @@ import contextlib
 import getpass
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from lampstand.errors import LampstandError, UnavailableError, UsageError
@@ -30,6 +31,10 @@ class AwsReleasing:
 
     shipping: Shipping
     shells: Shells
+    complete: Callable[[], bool]
+    """Whether the site is there."""
+    first: Callable[[Path, Confirm, Progress], Awaitable[bool]]
+    """Makes the site, with the files of a folder as its first release; False when it was not confirmed."""
 
     @property
     def _bucket(self) -> str:
@@ -39,13 +44,18 @@ class AwsReleasing:
             raise LampstandError("the site is not there", mend="run `lampstand up -t aws` first") from None
 
     async def deploy(self, order: Order, confirm: Confirm, progress: Progress) -> Mapping[str, Any] | None:
-        """Roll a release out and return its receipt.
+        """Roll a release out and return its receipt; where the site is not there yet, walk the six steps first.
 
         Raises UnavailableError for a canary, LampstandError when the release failed: the old one serves then.
         """
         if order.canary:
-            raise UnavailableError("canary releases are not available on AWS", "--canary")
+            raise UnavailableError(
+                "canary releases are not available on AWS", "--canary", "an instance refresh returns by itself when a "
+                "new machine is not well",
+            )  # fmt: skip
         site = self.shipping.scope.site
+        if order.verb == "deploy" and not order.release and not self.complete():
+            return await self._first(order, confirm, progress)
         previous = self.shipping.running_release() or ""
         receipt = self._begin(order.verb, previous)
         try:
@@ -64,6 +74,27 @@ class AwsReleasing:
         await run_hook("after_deploy", site.hooks.after_deploy, self.shipping.project, facts)
         return receipt.document()
 
+    async def _first(self, order: Order, confirm: Confirm, progress: Progress) -> Mapping[str, Any] | None:
+        """There is no bucket for a receipt before the end, so what failed before it leaves none."""
+        site, project, begun = self.shipping.scope.site, self.shipping.project, time.time()
+        await run_hook("before_deploy", site.hooks.before_deploy, project, {})
+        try:
+            with self._origin(order) as origin:
+                notes = _left_out(origin, progress)
+                if not await self.first(origin.folder, confirm, progress):
+                    return None
+                commit = origin.commit
+        except LampstandError as error:
+            await run_hook("on_failure", site.hooks.on_failure, project, {"reason": str(error.what)})
+            raise
+        release = self.shipping.running_release() or ""
+        receipt = self._begin(order.verb, "")
+        receipt.begun, receipt.release, receipt.commit, receipt.notes = begun, release, commit, notes
+        receipt.steps = {"six steps": round(time.time() - begun, 3)}
+        self._end(receipt, "done", "", release)
+        await run_hook("after_deploy", site.hooks.after_deploy, project, {"release": release})
+        return receipt.document()
+
     async def _bring(self, order: Order, receipt: Receipt, confirm: Confirm, progress: Progress) -> bool:
         groups = self.shipping.groups()
         if order.verb == "rollback" or order.release:
@@ -72,11 +103,7 @@ class AwsReleasing:
                 return False
         else:
             with self._origin(order) as origin:
-                if origin.left_out:
-                    receipt.notes.append(
-                        f"not committed, so not part of it: {', '.join(origin.left_out[:5])}"
-                    )
-                    progress.say(f"{receipt.notes[-1]} (--dirty takes the folder as it is)")
+                receipt.notes += _left_out(origin, progress)
                 receipt.commit = origin.commit
                 wanted = project_release(self.shipping.scope, origin.folder)
                 if not self._confirmed(confirm, receipt.previous, wanted):
@@ -189,7 +216,10 @@ class AwsReleasing:
 
     def maintenance(self, facts: Mapping[str, str] | None) -> None:
         """Not on AWS: machines have no controller that would rewrite nginx's files."""
-        raise UnavailableError("maintenance mode is not available on AWS")
+        raise UnavailableError(
+            "maintenance mode is not available on AWS",
+            mend="releases need none: old and new machines serve side by side",
+        )
 
     def maintained(self) -> bool:
         return False
@@ -197,3 +227,12 @@ class AwsReleasing:
     def run(self, argv: Sequence[str]) -> Shell:
         """A command in the application's container on a web machine."""
         return self.shells.shell("web", argv)
+
+
+def _left_out(origin: Origin, progress: Progress) -> list[str]:
+    """Says what is changed and not committed, and returns the note for the receipt."""
+    if not origin.left_out:
+        return []
+    note = f"not committed, so not part of it: {', '.join(origin.left_out[:5])}"
+    progress.say(f"{note} (--dirty takes the folder as it is)")
+    return [note]

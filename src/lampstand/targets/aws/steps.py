@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from lampstand.plan import Action, Verb
 from lampstand.targets.aws.changes import Change
 from lampstand.targets.aws.run import Progress as StepProgress
+from lampstand.targets.aws.scope import Scope
+from lampstand.targets.aws.stacks import Stack
 from lampstand.targets.base import Progress
 
 _VERBS: Mapping[str, Verb] = {"add": Verb.CREATE, "remove": Verb.REMOVE}
@@ -32,3 +34,10 @@ def action_of(change: Change) -> Action:
     what = {"yes": "replaced", "maybe": "perhaps replaced"}.get(change.replacement, "")
     cause = " ".join(filter(None, [change.type, what, ", ".join(change.causes)]))
     return Action(verb, change.name, change.stack, cause)
+
+
+def creation(scope: Scope, stack: Stack) -> Action:
+    """A stack that does not exist yet, as an action of a plan."""
+    count = len(stack.template.resources)
+    cause = f"step {stack.step}, {stack.step_name}: {count} resources"
+    return Action(Verb.CREATE, scope.stack(stack.key), stack.key, cause)
