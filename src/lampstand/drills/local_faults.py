@@ -16,6 +16,8 @@ from lampstand.topology import Topology
 
 FILLED_DISK = 300 * 2**20
 """Bytes of the file system that a database server gets before its disk is filled."""
+UNDER_WAY = 1.0
+"""Seconds in which a recovery that began before the lock was taken may start a server once more."""
 
 
 class LocalFaults:
@@ -150,6 +152,8 @@ class LocalFaults:
 
         async def back() -> None:
             await supervisor.stop(instance)
+            await asyncio.sleep(UNDER_WAY)
+            await supervisor.kill(instance)
             shutil.rmtree(aside)
             _run(["cp", "-a", str(data), str(aside)])
             _run(["umount", str(data)])
