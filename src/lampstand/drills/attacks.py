@@ -17,6 +17,12 @@ from lampstand.errors import LampstandError
 SOURCE = "127.0.0.66"
 """Where the attack comes from: an address of this machine that no legitimate visitor of a drill has."""
 
+_OURS = [
+    ipaddress.ip_network(n)
+    for n in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+]
+"""The loopback, and private networks, in which containers live (RFC 1918, RFC 4193)."""
+
 FLOOD_RATE = 300.0
 """Requests a second. Each has a URL of its own, so that no edge can answer it from memory."""
 
@@ -47,20 +53,21 @@ class Front:
 
     @classmethod
     def of(cls, url: str) -> "Front":
-        """From a URL. Raises LampstandError for one that is not on this machine."""
+        """From a URL. Raises LampstandError for one that is neither on this machine nor on a private network of it."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         try:
-            here = ipaddress.ip_address(host).is_private or ipaddress.ip_address(host).is_loopback
+            address = ipaddress.ip_address(host)
+            here = any(address in network for network in _OURS if network.version == address.version)
         except ValueError:
             here = host == "localhost"
         if not here:
-            raise LampstandError("an attack is only made against this machine", url)
+            raise LampstandError("an attack is only made against this machine and its private networks", url)
         tls = parts.scheme == "https"
         return cls(host, parts.port or (443 if tls else 80), tls, parts.path or "/")
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection from the attacker's address."""
+        """A connection from the attacker's address; on another network than the loopback it is that of all visitors."""
         context: ssl.SSLContext | None = None
         if self.tls:
             context = ssl.create_default_context()

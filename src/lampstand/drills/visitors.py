@@ -44,8 +44,11 @@ def run_visitors_drill(site: Site, drill: Drill, options: Options) -> Verdict:
     finally:
         site.faults.heal_all()
         answers = load.stop()
-    during = [a for a in answers if any(b <= a.at <= e for b, e in windows)]
-    calm = [a for a in answers if a not in set(during)]
+    calm: list[Answer] = []
+    during: list[Answer] = []
+    for answer in answers:
+        meanwhile = any(begin <= answer.at <= end for begin, end in windows)
+        (during if meanwhile else calm).append(answer)
     return Verdict(
         drill=drill.name, target=site.target, rounds=rounds, deadline_seconds=drill.deadline, acknowledged=0, lost=0,
         unknown=0, failed_writes=0, duplicated=0, requests=len(answers),
