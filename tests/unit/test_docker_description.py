@@ -40,6 +40,6 @@ def test_web_servers_alone_publish_their_release() -> None:
     topology = paper(SITE).topology
     publishing = {i.name for i in topology.instances if "\npublish " in description_file(i).content}
     assert publishing == {"web-1", "web-2"}
-    assert f"publish /srv/lampstand/releases/{RELEASE} /srv/lampstand/shared/{RELEASE}\n" in (
-        description_file(topology.by_name["web-1"]).content
+    assert f"publish /srv/lampstand/releases/{RELEASE} /srv/lampstand/shared {RELEASE} 604800\n" in (
+        description_file(topology.by_name["web-1"], keep=604800.0).content
     )

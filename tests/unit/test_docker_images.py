@@ -1,6 +1,7 @@
 """The Dockerfiles on paper."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from lampstand.errors import LampstandError
 from lampstand.releases.package import Source
 from lampstand.site import Site
 from lampstand.targets.docker.images import (
+    INIT,
     Application,
     Image,
     code_digest,
@@ -127,3 +129,12 @@ def test_a_context_holds_the_code_without_what_python_makes_of_it(tmp_path: Path
     assert "lampstand/tiers/database/my.cnf.j2" in names
     assert not any("__pycache__" in n or n.endswith(".pyc") for n in names)
     assert code_digest() == code_digest()
+
+
+def test_the_first_process_is_a_program() -> None:
+    for name, image in made({}).items():
+        if name != "controller":
+            done = subprocess.run(
+                ["perl", "-c"], input=image.files[INIT], text=True, capture_output=True, check=False
+            )
+            assert done.returncode == 0, f"{name}: {done.stderr}"

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from lampstand.observed import Health, State
@@ -15,6 +17,23 @@ ILL_BESIDE_WELL = 2.0
 """Seconds that a new server may be ill while an old one is well."""
 ILL_WITH_ALL = 15.0
 """Seconds that new servers may be ill while no old one is well either: a failover of the database makes all ill."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a canary is compared."""
+
+    facts: Mapping[str, str]
+    """The intent: release and percent."""
+    seconds: float
+    sides: Callable[[], AbstractContextManager[None]]
+    """Sends requests to either release, so that there is something to compare also without visitors."""
+
+    @property
+    def sentence(self) -> str:
+        """What begins."""
+        share = float(self.facts["percent"])
+        return f"Canary: {share:g}% of the visitors get {self.facts['release']} for {self.seconds:g} s"
 
 
 class Watch:

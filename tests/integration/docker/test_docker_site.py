@@ -2,6 +2,8 @@
 
 import json
 import re
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -155,18 +157,66 @@ def test_a_release_is_rolled_out_and_back_without_a_failed_request(site: DockerS
     first = site.status()["release"]
     page = site.project / "templates/home.php"
     page.write_text(page.read_text() + "<!-- the second release -->\n")
+    old = site.project / "public/assets/old.css"
+    old.write_text("/* of the second release */\n")
     receipt = json.loads(site.lampstand("deploy", "--dirty", "--json"))
     assert (receipt["outcome"], receipt["previous"]) == ("done", first)
     assert receipt["failed_requests"] == 0
     assert receipt["requests"] > 20
     assert "the second release" in site.get("/?second").text
+    assert receipt["visitors"]["new"]["requests"] == 0, "nobody but the deploy itself asked"
+    assert "second" in site.get("/assets/old.css").text
     listed = json.loads(site.lampstand("releases", "--json"))["releases"]
     assert [r["state"] for r in listed] == ["serves", "good"] or listed[0]["release"] == receipt["release"]
     back = json.loads(site.lampstand("rollback", "--json"))
     assert (back["outcome"], back["serves"]) == ("done", first)
     assert back["failed_requests"] == 0
     assert "the second release" not in site.get("/?first").text
+    assert "second" in site.get("/assets/old.css?kept").text, (
+        "a page of the second release finds its style sheet"
+    )
+    assert site.get("/assets/new.css").status_code == 404
+    old.unlink()
     page.write_text(page.read_text().replace("<!-- the second release -->\n", ""))
+
+
+def test_a_canary_gets_its_share_and_then_everybody(site: DockerSite) -> None:
+    page = site.project / "templates/home.php"
+    whole = page.read_text()
+    page.write_text(whole + "<!-- the canary -->\n")
+    receipt = json.loads(
+        site.lampstand("deploy", "--dirty", "--canary", "30%", "--canary-time", "4s", "--json")
+    )
+    page.write_text(whole)
+    assert receipt["outcome"] == "done"
+    assert receipt["failed_requests"] == 0
+    told = [moment["what"] for moment in receipt["timeline"]]
+    assert any(what.startswith("Canary: 30%") for what in told)
+    assert "promoted" in told
+    assert "the canary" in site.get("/?everybody").text
+    assert (
+        "canary" not in site.inside("balancer-1", "cat", "/etc/lampstand/balancer-1/live/routes.conf").stdout
+    )
+
+
+def test_a_canary_that_fails_is_taken_back(site: DockerSite) -> None:
+    first = site.status()["release"]
+    page = site.project / "public/index.php"
+    good = page.read_text()
+    # Well for whoever asks for its health, and wrong for everybody else.
+    broken = "if ($_SERVER['REQUEST_URI'] === '/') { http_response_code(500); exit; }"
+    page.write_text(good.replace("$root = dirname(__DIR__);", f"$root = dirname(__DIR__);\n{broken}"))
+    try:
+        done = site.tried("deploy", "--dirty", "--canary", "50%", "--canary-time", "60s")
+    finally:
+        page.write_text(good)
+    assert done.returncode != 0
+    assert "serves" in done.stderr
+    assert site.status()["release"] == first
+    assert site.get("/").status_code == 200
+    assert (
+        "canary" not in site.inside("balancer-1", "cat", "/etc/lampstand/balancer-1/live/routes.conf").stdout
+    )
 
 
 def test_a_release_that_does_not_start_is_taken_back(site: DockerSite) -> None:
@@ -183,3 +233,25 @@ def test_a_release_that_does_not_start_is_taken_back(site: DockerSite) -> None:
     assert site.get("/?still").status_code == 200
     assert site.status()["release"] == first
     eventually(lambda: site.status()["well"], 60, 0.5)
+
+
+def test_two_sites_run_side_by_side(site: DockerSite, tmp_path: Path) -> None:
+    small = DockerSite(f"test-{uuid.uuid4().hex[:8]}", tmp_path / "app", site.state)
+    small.project.mkdir()
+    (small.project / "index.php").write_text("<?php echo 'the other site';\n")
+    alone = "database: {replicas: 0}\ncache: {replicas: 0}\nsessions: {replicas: 0}\nweb: {servers: 1}\n"
+    (small.project / "lampstand.yaml").write_text(f"site: {small.name}\n{alone}cdn: {{edges: []}}\n")
+    try:
+        small.lampstand("up")
+        assert small.get().text == "the other site"
+        assert "guestbook" in site.get("/?beside").text.lower()
+        assert small.url != site.url
+        # Neither reaches the other's servers.
+        (_, zone), *_ = json.loads(site.inspect("web-1", "{{json .NetworkSettings.Networks}}")).items()
+        peer = f"PeerAddr => '{zone['IPAddress']}:8080', Timeout => 2"
+        reach = f"use IO::Socket::INET; IO::Socket::INET->new({peer}) or exit 7"
+        assert small.inside("web-1", "perl", "-e", reach).returncode == 7
+    finally:
+        small.lampstand("down", "--delete-data")
+        for tag in small.docker("images", "-q", f"lampstand/{small.name}-web").split():
+            small.docker("rmi", "--force", tag)

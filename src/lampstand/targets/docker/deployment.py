@@ -252,7 +252,7 @@ class DockerDeployment:
         """The document of `status --json`, version 1."""
         self.cli.require()
         running = self.target.controller.running()
-        topology = self._topology()
+        topology = self.topology()
         return document(
             site=self.site.site,
             target=self.name,
@@ -267,7 +267,8 @@ class DockerDeployment:
             urls=self._urls() if topology else {},
         )
 
-    def _topology(self) -> Topology | None:
+    def topology(self) -> Topology | None:
+        """What the last command wished for; None before the first `up`."""
         if not self.folder.state.desired.exists():
             return None
         return self.folder.topology(Desired.read(self.folder.state), self.project_name)
@@ -289,11 +290,11 @@ class DockerDeployment:
         return self._urls().get("site", "") if self.folder.state.desired.exists() else ""
 
     def _known(self, name: str) -> Instance:
-        return server(self._topology(), name)
+        return server(self.topology(), name)
 
     def logs(self, names: Sequence[str], lines: int, follow: bool) -> Iterator[tuple[str, str]]:
         """Lines of the containers' logs."""
-        topology = self._topology()
+        topology = self.topology()
         own = ("controller", "engine")
         wanted = [n if n in own else self._known(n).name for n in names] or [
             *(topology.by_name if topology else ()), *own,
@@ -328,7 +329,7 @@ class DockerDeployment:
 
     def _server_with_role(self, kind: str, primary: bool) -> str:
         chosen = self.target.controller.status().get("primaries", {}).get(kind)
-        servers = [i.name for i in (self._topology() or Topology("", ())).of_kind(kind)]
+        servers = [i.name for i in (self.topology() or Topology("", ())).of_kind(kind)]
         found = [n for n in servers if (n == chosen) is primary] or servers
         if not found:
             raise LampstandError("the site was never brought up here", mend="run `lampstand up -t docker`")
@@ -391,7 +392,7 @@ class DockerDeployment:
         """The site as drills see it."""
         from lampstand.targets.docker.drill_site import DockerDrillSite
 
-        topology = self._topology()
+        topology = self.topology()
         if topology is None:
             raise LampstandError("the site was never brought up here", mend="run `lampstand up -t docker`")
         return DockerDrillSite(self, topology)

@@ -11,14 +11,17 @@ PUBLISHERS = ("web",)
 """Kinds that give the balancers a copy of their release, for its static files."""
 
 
-def description_file(instance: Instance, uploads: Iterable[str] = ()) -> File:
-    """The file `processes` beside the server's configuration. `uploads` are the folders of `app.uploads`.
+def description_file(
+    instance: Instance, uploads: Iterable[str] = (), keep: float = 0.0, *, publish: bool = True
+) -> File:
+    """The file `processes` beside the server's configuration. `uploads` are the folders of `app.uploads`, `keep` is
+    `deploy.assets_keep`; without `publish` the balancers get the release in another way.
 
     It holds the environment of the application, passwords included, so that `docker inspect` shows none.
     """
     return File(
         f"/etc/lampstand/{instance.name}/processes",
-        "".join(f"{line}\n" for line in _lines(instance, uploads)),
+        "".join(f"{line}\n" for line in _lines(instance, uploads, keep, publish)),
         mode=0o600,
         secret=True,
     )
@@ -37,7 +40,7 @@ def log_files(instance: Instance) -> list[str]:
     return sorted({match for text in texts for match in pattern.findall(text)})
 
 
-def _lines(instance: Instance, uploads: Iterable[str]) -> Iterator[str]:
+def _lines(instance: Instance, uploads: Iterable[str], keep: float, publish: bool) -> Iterator[str]:
     name = instance.name
     yield f"# {name}: read by the first process of its container. Written by Lampstand."
     yield f"data {DATA}/{name}"
@@ -49,8 +52,8 @@ def _lines(instance: Instance, uploads: Iterable[str]) -> Iterator[str]:
     for path in log_files(instance):
         # What the engine writes to a file is what `docker logs` shows.
         yield f"link {path} /proc/1/fd/{1 if path.endswith('access.log') else 2}"
-    if instance.kind in PUBLISHERS and instance.release:
-        yield f"publish {RELEASES}/{instance.release} {PUBLISHED}/{instance.release}"
+    if publish and instance.kind in PUBLISHERS and instance.release:
+        yield f"publish {RELEASES}/{instance.release} {PUBLISHED} {instance.release} {keep:.0f}"
     for preparation in instance.prepare:
         yield f"prepare {encoded(preparation.creates)}"
         yield from _program(preparation.argv, dict(preparation.env))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+from lampstand.drills.faults import Faults
 from lampstand.drills.local_site import MachineSite
 from lampstand.errors import LampstandError
 from lampstand.targets.docker.compose import container_name
@@ -23,7 +24,7 @@ class DockerFaults:
         self._project = project
         self._topology = topology
         self._paused: set[str] = set()
-        self._rules: list[tuple[str, int, list[str]]] = []
+        self._rules: list[tuple[str, int, str, list[str]]] = []
 
     def unavailable(self, fault: str) -> str:
         """Why a fault cannot be made here."""
@@ -75,8 +76,8 @@ class DockerFaults:
         else:
             rules = [[*port, "-j", "DROP"], *([*port, "--source", host, "-j", "ACCEPT"] for host in others)]
         for rule in rules:  # each goes in front of those before it
-            self._iptables(pid, "-I", rule)
-            self._rules.append((instance, pid, rule))
+            self._iptables(pid, "-I", rule, "INPUT")
+            self._rules.append((instance, pid, "INPUT", rule))
 
     def fill_disk(self, instance: str) -> None:
         """Not here."""
@@ -87,10 +88,10 @@ class DockerFaults:
         self.thaw(instance)
         mine = [r for r in self._rules if r[0] == instance]
         self._rules = [r for r in self._rules if r[0] != instance]
-        for _, pid, rule in mine:
+        for _, pid, chain, rule in mine:
             # A container that was started anew has a new network without rules.
             if self._inspect(instance, "{{.State.Pid}}") == str(pid):
-                self._iptables(pid, "-D", rule)
+                self._iptables(pid, "-D", rule, chain)
 
     def heal_all(self) -> None:
         """Undo everything."""
@@ -105,8 +106,8 @@ class DockerFaults:
         ).strip()
 
     @staticmethod
-    def _iptables(pid: int, action: str, rule: list[str]) -> None:
-        _run(["nsenter", "--target", str(pid), "--net", "iptables", "-w", action, "INPUT", *rule])
+    def _iptables(pid: int, action: str, rule: list[str], chain: str) -> None:
+        _run(["nsenter", "--target", str(pid), "--net", "iptables", "-w", action, chain, *rule])
 
     @staticmethod
     def _docker(*arguments: str) -> str:
@@ -120,7 +121,7 @@ class DockerDrillSite(MachineSite):
 
     def __init__(self, deployment: "DockerDeployment", topology: Topology) -> None:
         super().__init__(deployment.status, deployment.folder.state.secrets, topology)
-        self.faults = DockerFaults(deployment.project_name, topology)
+        self.faults: Faults = DockerFaults(deployment.project_name, topology)
 
     def program(self, name: str) -> str:
         """Path of a program on this machine, empty where it is missing."""

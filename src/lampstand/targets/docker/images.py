@@ -118,7 +118,8 @@ def server_packages(site: Site, tier: TierName) -> tuple[str, ...]:
     if tier == "edge" and (site.tls.enabled or site.cdn.visitors is not None):
         # The visitors' entry: nginx, and what its certificates and places need.
         return packages({tier, "balancer", *(needs_of(site) & {"tls", "acme", "places"})})
-    return packages((tier,))
+    # On AWS the gateway checks the certificates of managed Redis.
+    return tuple(sorted({*packages((tier,)), *(["ca-certificates"] if tier == "balancer" else [])}))
 
 
 def _server(site: Site, tier: TierName) -> Image:
@@ -140,7 +141,9 @@ def _server(site: Site, tier: TierName) -> Image:
 
 def _web(site: Site, application: Application, requirements: str) -> Image:
     names = {s.path for s in application.sources}
-    build = {"python3", "python3-venv"}
+    build = {"ca-certificates", "python3"}
+    if site.app.runtime == "python":
+        build |= {"python3-venv"}
     if "composer.json" in names and not any(n.startswith("vendor/") for n in names):
         build |= {"composer", "unzip"}
     if "cpanfile" in names:

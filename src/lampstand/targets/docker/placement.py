@@ -37,6 +37,8 @@ RELEASES = "/srv/lampstand/releases"
 UPLOADS = "/srv/lampstand/uploads"
 PUBLISHED = "/srv/lampstand/shared"
 """Where web servers put a copy of their release, which the balancers see as RELEASES."""
+ASSETS = f"{RELEASES}/assets"
+"""The static files of all releases within `deploy.assets_keep`, put together there by the web servers."""
 
 PORTS: Mapping[tuple[str, str], int] = {
     ("gateway", "writer"): 3306, ("gateway", "reader"): 3307, ("gateway", "cache"): 6379,

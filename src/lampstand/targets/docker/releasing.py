@@ -7,18 +7,16 @@ import asyncio
 import contextlib
 import getpass
 import os
-import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lampstand.controller.routes import CLOSED
-from lampstand.errors import LampstandError, UnavailableError
-from lampstand.files import write_json
+from lampstand.errors import LampstandError
 from lampstand.observed import Observed, State
-from lampstand.plan import Action, Plan, Verb, plan
+from lampstand.plan import Plan, plan
 from lampstand.releases.hooks import run_hook
 from lampstand.releases.measure import Measure
 from lampstand.releases.origin import Origin, committed, working
@@ -26,36 +24,22 @@ from lampstand.releases.preconditions import refusals, refuse
 from lampstand.releases.probe import asks
 from lampstand.releases.receipts import ENDED, Outcome, Receipt, Receipts, good_releases, rollback_to
 from lampstand.releases.refresh import refresh_edges
-from lampstand.releases.roll import STARTING, rolled, rolling, stages, surge_of
+from lampstand.releases.roll import rolled, rolling, surge_of
 from lampstand.releases.traffic import Ledger, Traffic
-from lampstand.releases.watch import Watch
+from lampstand.releases.watch import Trial, Watch
 from lampstand.releases.words import Confirm, Order, TakenBackError
 from lampstand.site import Site
 from lampstand.targets.base import Progress, Shell
 from lampstand.targets.docker import builder
 from lampstand.targets.docker.compose import RELEASE
 from lampstand.targets.docker.images import Application, read_application
+from lampstand.targets.docker.rollout import LOOK, Rollout, Steps, followed
 from lampstand.targets.docker.wish import Wish
 from lampstand.targets.local.desired import Desired
-from lampstand.targets.waiting import all_well, has_primary
 from lampstand.topology import expand
 
 if TYPE_CHECKING:
     from lampstand.targets.docker.deployment import DockerDeployment
-
-READY_WITHIN = 180.0
-"""Seconds that a change waits for the site to be well, above the application's own start time."""
-LOOK = 0.6
-"""Seconds that a new server serves before more follow."""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A plan, as it is shown, and what it takes to carry it out."""
-
-    plan: Plan
-    surge: int
-    observed: Observed
 
 
 class DockerReleasing:
@@ -71,8 +55,6 @@ class DockerReleasing:
     # -- what is asked for -------------------------------------------------------------------------------------------
     async def deploy(self, order: Order, confirm: Confirm, progress: Progress) -> Mapping[str, Any] | None:
         """Bring a release about. Raises LampstandError when it was refused, failed or was taken back."""
-        if order.canary:
-            raise UnavailableError("canaries are not made on Docker", "--canary", "leave it out")
         self.deployment.cli.require()
         if not self.folder.state.desired.exists():
             raise LampstandError("the site is not up", mend="run `lampstand up -t docker` first")
@@ -172,12 +154,31 @@ class DockerReleasing:
         if steps.plan and not confirm(steps.plan):
             self._end(receipt, "refused", "it was not confirmed", receipt.previous)
             return False
-        ledger = Ledger()
-        watch = Watch(receipt, self.site.deploy, Traffic((), ledger), ledger, self.keep)
+        served = any(o.state is State.RUNNING for o in steps.observed.of_kind("web"))
+        with contextlib.ExitStack() as stack:
+            balancers = [o.name for o in steps.observed.of_kind("balancer") if o.state is State.RUNNING]
+            logs = stack.enter_context(followed(self.deployment.project_name, balancers if served else ()))
+            return await self._brought_about(wish, steps, order, progress, receipt, before, logs)
+
+    async def _brought_about(
+        self,
+        wish: Wish,
+        steps: Steps,
+        order: Order,
+        progress: Progress,
+        receipt: Receipt,
+        before: Desired | None,
+        logs: Sequence[Path],
+    ) -> bool:
+        """The same, confirmed; `logs` grow with the balancers' logs."""
+        watch = self._watch(steps, order, receipt, logs)
         host = self.site.tls.domains[0] if self.site.tls.domains else None
         url = self.deployment.front_url()
         measure = Measure(url, host, asks(self.site.deploy.requests, self.site.app.health), watch)
         served = any(o.state is State.RUNNING for o in steps.observed.of_kind("web"))
+        trial = None
+        if watch.canary and rolling(steps.plan):
+            trial = Trial(watch.canary, order.canary_time or self.site.deploy.canary_time, measure.sides)
         begin = end = time.time()
         try:
             if served:
@@ -187,7 +188,7 @@ class DockerReleasing:
                 await asyncio.sleep(LOOK)
             async with asyncio.timeout(self.site.deploy.timeout if served else None):
                 begin = time.time()
-                await self._carry_out(wish, steps, order, progress, watch)
+                await Rollout(self.deployment, order, progress, watch, trial).carry_out(wish, steps)
                 end = time.time()
         except (LampstandError, OSError, TimeoutError) as error:
             why = str(error.what) if isinstance(error, LampstandError) else str(error) or "it took too long"
@@ -210,68 +211,6 @@ class DockerReleasing:
             await self._hook("after_deploy", self.site.hooks.after_deploy, order, receipt)
         return True
 
-    async def _carry_out(
-        self, wish: Wish, steps: Steps, order: Order, progress: Progress, watch: Watch
-    ) -> None:
-        """Every wave, with what is wished while it runs; then wait until everything is well."""
-        web = wish.desired.site.web
-        starts = any(
-            a.kind in ("database", "gateway") and a.verb in (Verb.CREATE, Verb.START)
-            for a in steps.plan.actions
-        )
-        found = stages(steps.plan, steps.observed, wish.desired.release, web, steps.surge)
-        await self._make(wish.wider(found[0].surge, found[0].releases) if found else wish, bool(steps.plan))
-        if not starts:
-            await self._release_step(wish, order, progress)
-        for number, stage in enumerate(found):
-            staged = wish.wider(stage.surge, stage.releases)
-            if number:
-                await self._make(staged, True)
-            topology = expand(self.folder.context(staged.desired, wish.project.addresses, wish.ports))
-            for action in stage.actions:
-                if action.verb is Verb.REMOVE:
-                    watch.gone(action.instance)
-            await self.target.apply(
-                Plan((stage.actions,)), topology, staged.project, _Timed(progress, watch).action
-            )
-            for action in stage.actions:
-                if action.kind == "web" and action.verb in STARTING and steps.observed.of_kind("web"):
-                    instance = topology.by_name[action.instance]
-                    await self.target.until_well(instance)
-                    address = instance.endpoint("http").address
-                    watch.serves(address, instance.name, instance.release or "")
-            if watch.exposed:
-                await self._look(watch)
-        if starts:
-            await self._release_step(wish, order, progress)
-        if found:
-            wish = await self._make(wish, True)
-        desired = Desired.read(self.folder.state)
-        await all_well(
-            self.target.controller,
-            expand(self.folder.context(desired, wish.project.addresses, wish.ports)),
-            desired.generation,
-            READY_WITHIN + desired.site.app.start_timeout,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
-
-    async def _make(self, wish: Wish, changed: bool) -> Wish:
-        """Write a wish, and have the controller follow it."""
-        if changed or not self.folder.state.desired.exists():
-            wish.desired.write(self.folder.state)
-        self.deployment.write(wish, everything=False)
-        await self.target.ensure_controller()
-        await self.target.controller.ready()
-        await asyncio.to_thread(self.target.controller.post, "wake")
-        return wish
-
-    async def _look(self, watch: Watch) -> None:
-        """Watch for a moment. Raises TakenBackError."""
-        end = time.monotonic() + LOOK
-        while time.monotonic() < end:
-            watch.check(self.target.controller.status())
-            await asyncio.sleep(0.1)
-
     async def _taken_back(
         self, before: Desired, why: str, progress: Progress, watch: Watch
     ) -> tuple[str, Outcome]:
@@ -279,31 +218,15 @@ class DockerReleasing:
         progress.say(f"Taking it back: {why}")
         watch.lenient = True
         watch.moment("", f"taken back: {why}")
+        if watch.canary:  # nobody meets it any more, while its servers are replaced
+            watch.canary = {**watch.canary, "percent": "0"}
         try:
             wish = self.deployment.wish(before.site, None, before.release)
-            await self._carry_out(wish, await self.planned(wish), Order("rollback"), progress, watch)
+            steps = await self.planned(wish)
+            await Rollout(self.deployment, Order("rollback"), progress, watch).carry_out(wish, steps)
         except (LampstandError, OSError) as second:
             return f"{why}; and it could not be taken back: {second}", "failed"
         return why, "returned"
-
-    async def _release_step(self, wish: Wish, order: Order, progress: Progress) -> None:
-        """Run `app.release` once for a release: before its servers start where a database is there already, else as
-        soon as there is a primary; a rollback has none. Raises LampstandError when it fails."""
-        command = wish.desired.site.app.release
-        kept = self.folder.root / "released.json"
-        done = self.folder.state.read_json(kept)
-        again = order.verb == "deploy" and wish.desired.release != self.serving()
-        if not command or order.verb == "rollback" or (wish.desired.release in done and not again):
-            return
-        progress.say(f"Release step: {shlex.join(command)}")
-        await has_primary(
-            self.target.controller,
-            READY_WITHIN,
-            lambda status: progress.waiting(str(status.get("sentence", ""))),
-        )
-        cli, seconds = self.deployment.cli, wish.desired.site.app.release_timeout
-        await cli.run(cli.compose("run", "--rm", "--no-deps", "-T", RELEASE), deadline=seconds)
-        write_json(kept, {**done, wish.desired.release: time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
     async def _hook(self, name: str, argv: Sequence[str] | None, order: Order, receipt: Receipt) -> None:
         if order.verb in ("deploy", "rollback"):
@@ -320,6 +243,19 @@ class DockerReleasing:
         if release != previous:
             return self.receipts.begin(order.verb, previous, getpass.getuser())
         return Receipt(0, order.verb, release, previous, time.time())
+
+    def _watch(self, steps: Steps, order: Order, receipt: Receipt, logs: Sequence[Path]) -> Watch:
+        """Who serves what, and how the new release comes in."""
+        ledger = Ledger()
+        topology = self.deployment.topology()
+        for seen in steps.observed.of_kind("web"):
+            if topology and seen.release and (instance := topology.by_name.get(seen.name)):
+                ledger.note(instance.endpoint("http").address, seen.release, 0.0)
+        watch = Watch(receipt, self.site.deploy, Traffic(logs, ledger), ledger, self.keep)
+        share = order.canary if order.canary is not None else self.site.deploy.canary or 0.0
+        if order.verb == "deploy" and share > 0 and receipt.release != receipt.previous:
+            watch.canary = {"release": receipt.release, "percent": f"{100 * share:g}"}
+        return watch
 
     def _end(self, receipt: Receipt, outcome: Outcome, reason: str, serves: str) -> None:
         receipt.outcome, receipt.reason, receipt.serves = outcome, reason, serves
@@ -374,18 +310,3 @@ class DockerReleasing:
         terminal = () if os.isatty(0) and os.isatty(1) else ("-T",)
         command = self.deployment.cli.compose("run", "--rm", "--no-deps", *terminal, RELEASE, *argv)
         return Shell(command, dict(os.environ))
-
-
-class _Timed:
-    """Progress that also fills the receipt's timeline."""
-
-    def __init__(self, progress: Progress, watch: Watch) -> None:
-        self._progress = progress
-        self._watch = watch
-
-    def action(self, action: Action, state: str) -> None:
-        """An action of the plan begins, or is done, or failed."""
-        if action.kind == "web" and state == "done":
-            self._watch.moment(action.instance, f"{action.verb}: {action.cause}")
-        report: Callable[[Action, str], None] = self._progress.action
-        report(action, state)

@@ -31,6 +31,8 @@ from lampstand.topology import File, Instance, Topology
 
 START_SECONDS = 300.0
 STOP_SECONDS = 300.0
+WELL_WITHIN = 90.0
+"""Seconds that a server that was made anew has, but for the application, which has its own (`app.start_timeout`)."""
 
 
 class DockerTarget:
@@ -193,7 +195,9 @@ class DockerTarget:
                 deadline=START_SECONDS,
             )
             self.folder.remember(instance.name, instance.config_hash)
-            await self.until_well(instance)
+            await self.until_well(
+                instance, project.site.app.start_timeout if instance.kind == "web" else WELL_WITHIN
+            )
         finally:
             if routed:
                 await asyncio.to_thread(self.controller.post, "release", instance=instance.name)
@@ -206,7 +210,7 @@ class DockerTarget:
             if d["Config"]["Labels"].get(f"{LABEL}.instance") == name
         )
 
-    async def until_well(self, instance: Instance, deadline: float = 90.0) -> None:
+    async def until_well(self, instance: Instance, deadline: float) -> None:
         """Wait until the controller calls the container that runs now well. Raises TimedOutError."""
         seen = (await self.observe()).instances[instance.name]
         await well_again(self.controller, instance, {p.name: p.pid for p in seen.processes}, deadline)

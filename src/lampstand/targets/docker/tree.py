@@ -23,7 +23,7 @@ from lampstand.files import write_json, write_text
 from lampstand.site import Site
 from lampstand.targets.docker.description import description_file
 from lampstand.targets.docker.images import engines_of
-from lampstand.targets.docker.placement import CONFIGURATION, Addresses, DockerPlacement
+from lampstand.targets.docker.placement import ASSETS, CONFIGURATION, Addresses, DockerPlacement
 from lampstand.targets.local.desired import Desired, application_secrets, front
 from lampstand.targets.local.folder import StateFolder
 from lampstand.targets.local.ports import Ports
@@ -91,6 +91,7 @@ class ProjectFolder:
             release=desired.release,
             releases=dict(desired.releases),
             surge=desired.surge,
+            assets=ASSETS,
         )
 
     def topology(self, desired: Desired, project: str) -> Topology:
@@ -107,7 +108,7 @@ class ProjectFolder:
         previous: dict[Path, str | None] = {}
         (self.control / instance.name).mkdir(exist_ok=True)
         (self.control / instance.name).chmod(0o777)  # the container's account makes its socket there
-        files = [*instance.files, description_file(instance, site.app.uploads)]
+        files = [*instance.files, description_file(instance, site.app.uploads, site.deploy.assets_keep)]
         for file, live in [*((f, False) for f in files), *((f, True) for f in instance.live_files)]:
             path = self.path(file)
             old = path.read_text("utf-8") if path.exists() else None

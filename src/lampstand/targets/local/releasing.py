@@ -22,14 +22,14 @@ from lampstand.releases.receipts import ENDED, Outcome, Receipt, Receipts, good_
 from lampstand.releases.refresh import refresh_edges
 from lampstand.releases.store import Store
 from lampstand.releases.traffic import Ledger, Traffic
-from lampstand.releases.watch import Watch
+from lampstand.releases.watch import Trial, Watch
 from lampstand.releases.words import Confirm, Order
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.base import Progress, Shell
 from lampstand.targets.local import processes, sizes
 from lampstand.targets.local.change import Change
 from lampstand.targets.local.desired import Desired, load_ports
-from lampstand.targets.local.rollout import Rollout, Trial
+from lampstand.targets.local.rollout import Rollout
 from lampstand.targets.local.shared import make_folders
 from lampstand.tiers.web.commands import one_off
 

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lampstand.controller.health import complaint
@@ -15,7 +13,7 @@ from lampstand.errors import LampstandError, TimedOutError
 from lampstand.observed import Observed, State
 from lampstand.plan import Action, Plan, Verb, plan
 from lampstand.releases.roll import FOLLOWERS, STARTING, Stage, admitted, rolled, stages, stand_ins, surge_of
-from lampstand.releases.watch import Watch
+from lampstand.releases.watch import Trial, Watch
 from lampstand.site import Web
 from lampstand.targets.base import Progress
 from lampstand.targets.local.client import UnreachableError
@@ -32,17 +30,6 @@ GLANCE = 0.1
 """Seconds between two looks."""
 READING = 2.0
 """Seconds that old workers of the balancers get for requests that they were still reading when a server was held."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How a canary is compared."""
-
-    facts: Mapping[str, str]
-    """The intent: release and percent."""
-    seconds: float
-    sides: Callable[[], AbstractContextManager[None]]
-    """Sends requests to either release, so that there is something to compare also without visitors."""
 
 
 class Rollout:
@@ -99,13 +86,8 @@ class Rollout:
 
     async def compare(self, trial: "Trial") -> None:
         """Let the new release be a canary for its time, then have it treated as the old one is."""
-        share = float(trial.facts["percent"])
-        self.watch.moment(
-            "", f"canary: {share:g}% of the visitors get the new release for {trial.seconds:g} s"
-        )
-        self.progress.say(
-            f"Canary: {share:g}% of the visitors get {trial.facts['release']} for {trial.seconds:g} s"
-        )
+        self.watch.moment("", trial.sentence)
+        self.progress.say(trial.sentence)
         with trial.sides():
             await self.look(trial.seconds, times=True)
         self.watch.canary = None
