@@ -421,6 +421,8 @@ def main() -> dict[str, Any]:
     until("the machine's verdict", lambda: log.exists() and "lampstand: " in log.read_text(), 150)
     until("the signals", lambda: len(CALLS) >= 2)
     report["verdict"] = next(line for line in log.read_text().splitlines() if line.startswith("lampstand: "))
+    if SPEC["ask"] and "FAILURE" in report["verdict"]:
+        sys.exit(f"{report['verdict']}\n{logs()}")
     report["calls"] = CALLS
     report["cloud_init"] = json.loads((ROOT / "run/cloud-init/result.json").read_text())["v1"]["errors"]
     report["docker"] = [json.loads(line) for line in (ROOT / "var/log/docker.log").read_text().splitlines()]

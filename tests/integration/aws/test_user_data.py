@@ -12,10 +12,10 @@ import pytest
 
 from lampstand.targets.aws.bundle import bundle
 from lampstand.targets.aws.userdata import PACKAGES, machine_config, text
+from lampstand.targets.docker.images import server_packages
 from tests.aws_support import scope
 
-IMAGE = ("ca-certificates", "php8.2-fpm", "php8.2-cli", "php-mysql", "php-redis", "apache2", "nginx-light",
-         "libnginx-mod-stream", "media-types")  # fmt: skip
+IMAGE = tuple(sorted({p for tier in ("balancer", "web") for p in server_packages(scope("small").site, tier)}))
 """What the site's images hold."""
 
 INDEX = """<?php
