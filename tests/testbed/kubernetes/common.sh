@@ -16,7 +16,7 @@ say() { printf '[%3d s] %s\n' "$SECONDS" "$*" >&2; }
 # Exit code 3: this machine cannot have a cluster, and standard output says why.
 cannot() { printf '%s\n' "$*"; exit 3; }
 # Namespaces, mounts and bridges are root's: an ordinary account runs the same script through sudo.
-only_root() { [ "$(id -u)" = 0 ] || exec sudo -n LAMPSTAND_TEST_KUBERNETES="$home" "$0" "$@"; }
+only_root() { [ "$(id -u)" = 0 ] || exec sudo -n env LAMPSTAND_TEST_KUBERNETES="$home" "$0" "$@"; }
 address() { [ "$1" = cp ] && echo "$api_ip" || echo "10.123.0.$((10 + ${1#node}))"; }
 # The first process of a member, or nothing when it does not run (its number may be somebody else's by now).
 first_process() {

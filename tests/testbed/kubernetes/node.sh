@@ -14,7 +14,7 @@ case $1 in
     ! first_process "$name" > /dev/null || { echo "$name runs" >&2; exit 1; }
     # Not a child of this shell that anybody waits for: it ends with its first process.
     bin=$bin run=$run nodes=$(cat "$run/nodes") setsid unshare --mount --net --pid --uts --ipc --fork --kill-child=KILL \
-      --mount-proc --propagation private "$here/member.sh" "$name" >> "$run/log/$name.log" 2>&1 < /dev/null 9>&- &
+      --mount-proc --propagation private "$here/member.sh" "$name" >> "$run/log/$name.log" 2>&1 < /dev/null &
     outer=$!
     for _ in $(seq 250); do
       pid=$(cat "/proc/$outer/task/$outer/children" 2> /dev/null || true)
