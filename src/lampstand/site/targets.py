@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from lampstand.site.aws import Aws
 from lampstand.site.base import Model, option, shown
-from lampstand.site.types import Host, Line, Name, Port, TextLine
+from lampstand.site.types import Command, Flag, Host, Line, Name, Port, Positive, TextLine
 from lampstand.site.units import Size
 
 Registry = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)*$")]
@@ -55,6 +55,19 @@ class Docker(Model):
     )
 
 
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+m?$|^[0-9]+\.[0-9]+$")]
+"""Of CPU, as Kubernetes writes it: `250m` is a quarter of a core."""
+
+
+class Cpu(Model):
+    """What a server asks of the cores of its node."""
+
+    shorthand = "request"
+
+    request: Quantity = option("100m", "What the scheduler keeps free for it.", "request: 250m")
+    limit: Quantity = option("2", "More than this it never gets.", 'limit: "4"')
+
+
 class Kubernetes(Model):
     """A cluster."""
 
@@ -65,6 +78,11 @@ class Kubernetes(Model):
     registry: Registry | None = option(
         None, "Where images are pushed to and pulled from.", "registry: registry.example.com/shop"
     )
+    load: Command | None = option(
+        None,
+        "Command that brings images to the nodes where there is no registry; the images are its last arguments.",
+        "load: kind load docker-image --name shop",
+    )
     pull_secret: Line | None = option(None, "Secret with the registry's account.", "pull_secret: registry")
     entry: Literal["loadbalancer", "ingress", "gateway", "nodeport", "none"] = option(
         "loadbalancer", "How visitors reach the edges.", "entry: ingress"
@@ -74,6 +92,23 @@ class Kubernetes(Model):
     gateway: Line | None = option(None, "Gateway (NAMESPACE/NAME) for `gateway`.", "gateway: infra/public")
     tls_secret: Line | None = option(
         None, "Secret with the certificate of the Ingress.", "tls_secret: shop-tls"
+    )
+    entry_annotations: Mapping[Line, TextLine] = option(
+        dict,
+        "Annotations of the Service, Ingress or HTTPRoute that visitors reach.",
+        "entry_annotations: {cert-manager.io/cluster-issuer: letsencrypt}",
+    )
+    client_address: Flag = option(
+        False,
+        "With `loadbalancer` and `nodeport`: keep the visitor's address (externalTrafficPolicy: Local). A node without "
+        "an entry then takes no visitors.",
+        "client_address: true",
+    )
+    edge_servers: Positive = option(1, "Pods of each edge, each with a memory of its own.", "edge_servers: 2")
+    cpu: Mapping[Literal["edge", "balancer", "web", "database", "cache", "controller"], Cpu] = option(
+        dict,
+        "CPU of the servers of a tier, and of the controller.",
+        'cpu: {web: 500m, database: {request: "1"}}',
     )
     storage_class: Line | None = option(
         None,

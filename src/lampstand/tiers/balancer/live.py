@@ -22,6 +22,8 @@ class Server:
     host: str
     port: int
     weight: int = FULL_WEIGHT
+    max_fails: int = 3
+    """Failures within a second after which nginx leaves it out for a second; 0 is never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,8 @@ def _web(name: str, servers: Sequence[Server]) -> str:
 
 def _upstream(name: str, servers: Sequence[Server], directives: tuple[str, ...]) -> str:
     lines = [
-        f"    server {address(server.host, server.port)} weight={server.weight} max_fails=3 fail_timeout=1s;"
-        f"  # {server.name}"
+        f"    server {address(server.host, server.port)} weight={server.weight} max_fails={server.max_fails}"
+        f" fail_timeout=1s;  # {server.name}"
         for server in servers
     ] or ["    server 127.0.0.1:1 down;  # nobody"]
     # A balancing method comes before `keepalive` and after nothing.
