@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import ssl
 import threading
 import time
@@ -66,18 +67,25 @@ class Front:
         tls = parts.scheme == "https"
         return cls(host, parts.port or (443 if tls else 80), tls, parts.path or "/")
 
+    @property
+    def source(self) -> str | None:
+        """The attacker's address; on another network than the loopback it is that of all visitors."""
+        return SOURCE if self.host.startswith("127.") else None
+
+    @property
+    def url(self) -> str:
+        """Where requests go."""
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.path}"
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection from the attacker's address; on another network than the loopback it is that of all visitors."""
+        """A connection from the attacker's address."""
         context: ssl.SSLContext | None = None
         if self.tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        loopback = self.host.startswith("127.")
+        source = (self.source, 0) if self.source else None
         return await asyncio.wait_for(
-            asyncio.open_connection(
-                self.host, self.port, ssl=context, local_addr=(SOURCE, 0) if loopback else None
-            ),
-            5.0,
+            asyncio.open_connection(self.host, self.port, ssl=context, local_addr=source), 5.0
         )
 
 
@@ -123,36 +131,20 @@ class Flood(_InThread):
         return [self._client(n) for n in range(FLOOD_CONNECTIONS)]
 
     async def _client(self, number: int) -> None:
-        every, turn = FLOOD_CONNECTIONS / FLOOD_RATE, 0
-        while True:
-            try:
-                reader, writer = await self.front.connect()
-                while True:
-                    due = time.monotonic() + every
-                    turn += 1
-                    path = f"{self.front.path}?flood={number}-{turn}"
-                    writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.front.host}\r\n\r\n".encode())
-                    self.counts["requests"] += 1
-                    self.counts[await _answer(reader)] += 1
-                    await asyncio.sleep(max(0.0, due - time.monotonic()))
-            except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-                self.counts["no answer"] += 1
-                await asyncio.sleep(every)
+        import httpx
 
-
-async def _answer(reader: asyncio.StreamReader) -> str:
-    """Reads one answer whole; its status."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    fields = {
-        n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in head.split("\r\n")[1:])
-    }
-    if "content-length" in fields:
-        await reader.readexactly(int(fields["content-length"]))
-    elif fields.get("transfer-encoding") == "chunked":
-        while size := int((await reader.readline()).strip() or b"0", 16):
-            await reader.readexactly(size + 2)
-        await reader.readline()
-    return head[9:12]
+        transport = httpx.AsyncHTTPTransport(verify=False, local_address=self.front.source)
+        every = FLOOD_CONNECTIONS / FLOOD_RATE
+        async with httpx.AsyncClient(transport=transport, timeout=5.0) as client:
+            for turn in itertools.count():
+                due = time.monotonic() + every
+                self.counts["requests"] += 1
+                try:
+                    answer = await client.get(self.front.url, params={"flood": f"{number}-{turn}"})
+                    self.counts[str(answer.status_code)] += 1
+                except httpx.HTTPError:
+                    self.counts["no answer"] += 1
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
 class Slowloris(_InThread):
