@@ -4,23 +4,30 @@ import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lampstand.targets.kubernetes.export import write_export
 from lampstand.targets.kubernetes.manifests import release_job, render
-from lampstand.targets.kubernetes.project import Manifest, Served
+from lampstand.targets.kubernetes.project import Manifest, Served, documents
 from tests.integration.kubernetes.cluster import Cluster
 from tests.kubernetes_support import SITES, paper
+
+
+def served(cluster: Cluster) -> Served:
+    """The API versions that this cluster serves."""
+    return Served(frozenset(cluster.kubectl("api-versions").split()))
 
 
 def manifests(cluster: Cluster, site: Mapping[str, object], namespace: str) -> tuple[Manifest, ...]:
     """What would be applied to this cluster, in order."""
     there = paper(site)
     project = replace(there.project, namespace=namespace)
-    served = Served(frozenset(cluster.kubectl("api-versions").split()))
-    found = render(there.topology, project, served)
-    job = release_job(there.topology, project, served)
+    found = render(there.topology, project, served(cluster))
+    job = release_job(there.topology, project, served(cluster))
     return (*found, job) if job else found
 
 
@@ -74,6 +81,32 @@ def lost(wanted: Any, kept: Any, path: str = "") -> list[str]:  # noqa: ANN401 -
             p for number, item in enumerate(wanted) for p in lost(item, kept[number], f"{path}[{number}]")
         ]
     return []
+
+
+def exported(cluster: Cluster, folder: Path, site: Mapping[str, object], namespace: str) -> None:
+    """What `lampstand export` writes for this cluster."""
+    there = paper(site)
+    project = replace(there.project, namespace=namespace)
+    write_export(folder, there.topology, project, served(cluster))
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_kustomize_reads_the_export_as_it_was_meant(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    """No text of the folder means something else to kubectl, which reads YAML 1.1."""
+    exported(cluster, tmp_path, SITES[name], "shop")
+    read = yaml.safe_load_all(cluster.kubectl("kustomize", str(tmp_path)))
+    wanted = json.loads(json.dumps(documents(manifests(cluster, SITES[name], "shop"))))
+    assert documents(read) == wanted
+
+
+def test_kubectl_alone_applies_the_export_and_has_nothing_to_do_the_second_time(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    exported(cluster, tmp_path, SITES["full"], namespace)
+    first = cluster.kubectl("apply", "-k", str(tmp_path)).splitlines()
+    assert len(first) == len(manifests(cluster, SITES["full"], namespace))
+    second = cluster.kubectl("apply", "-k", str(tmp_path)).splitlines()
+    assert [line for line in second if not line.endswith(" unchanged")] == []
 
 
 LEASE = "lease.coordination.k8s.io"

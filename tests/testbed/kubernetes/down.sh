@@ -4,8 +4,9 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 only_root "$@"
 for pid in "$run"/*.pid; do
-  [ ! -e "$pid" ] || "$here/node.sh" kill "$(basename "$pid" .pid)"
+  [ ! -e "$pid" ] || "$here/node.sh" kill "$(basename "$pid" .pid)" &
 done
+wait
 ip netns del $fabric 2> /dev/null || true
 ip link del $fabric 2> /dev/null || true
 for _ in $(seq 50); do # a control group can be removed when the last process in it is gone
