@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 
 from lampstand.errors import LampstandError
-from lampstand.site.text import dump
+from lampstand.targets.kubernetes.export import yaml_text
 from lampstand.targets.kubernetes.manifests import release_job, render
 from lampstand.targets.kubernetes.project import Manifest, Served, documents
 from tests.kubernetes_support import RELEASE, SITES, paper
@@ -43,7 +43,7 @@ def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", SITES)
 def test_the_objects_are_the_golden_ones(name: str) -> None:
-    golden(f"kubernetes/{name}.yaml", "---\n".join(dump(m) for m in manifests(SITES[name])))
+    golden(f"kubernetes/{name}.yaml", yaml_text(manifests(SITES[name])))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -225,10 +225,8 @@ def test_uploads_need_a_volume_that_many_nodes_may_write_or_a_bucket() -> None:
 
 @pytest.mark.parametrize("entry", ["loadbalancer", "nodeport", "none", "ingress", "gateway"])
 def test_the_entry(entry: str) -> None:
-    site = {
-        "targets": {"kubernetes": {"entry": entry, "gateway": "infra/public", "host": "shop.example.com"}}
-    }
-    there = found(site)
+    options = {"entry": entry, "gateway": "infra/public", "host": "shop.example.com"}
+    there = found({"targets": {"kubernetes": options}})
     types = {"loadbalancer": "LoadBalancer", "nodeport": "NodePort"}
     assert there["Service/entry"]["spec"]["type"] == types.get(entry, "ClusterIP")
     assert there["Service/entry"]["spec"]["selector"]["lampstand.org/kind"] == "edge"

@@ -225,7 +225,7 @@ def _memory(instance: Instance, project: Project) -> int:
 
 
 def _ports(instance: Instance) -> list[dict[str, Any]]:
-    return [{"name": e.name, "containerPort": e.port} for e in instance.endpoints]
+    return [{"name": e.name, "containerPort": e.port, "protocol": "TCP"} for e in instance.endpoints]
 
 
 def _scratch_mounts(instance: Instance) -> list[dict[str, Any]]:
