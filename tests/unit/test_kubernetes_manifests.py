@@ -11,7 +11,7 @@ import pytest
 from lampstand.errors import LampstandError
 from lampstand.targets.kubernetes.export import yaml_text
 from lampstand.targets.kubernetes.manifests import release_job, render
-from lampstand.targets.kubernetes.project import Manifest, Served, documents
+from lampstand.targets.kubernetes.project import Manifest, Served, docker_site, documents
 from tests.kubernetes_support import RELEASE, SITES, paper
 from tests.web_support import golden
 
@@ -254,3 +254,9 @@ def test_what_is_alone_may_be_drained() -> None:
     budgets = {n for n in found(SITES["smallest"]) if n.startswith("PodDisruptionBudget/")}
     assert not budgets
     assert "PodDisruptionBudget/database" in found(SITES["full"])
+
+
+def test_images_are_named_after_the_registry_of_this_target() -> None:
+    site = paper({"targets": {"kubernetes": {"registry": "registry.example.com/shop"}}}).project.site
+    assert site.targets.docker.registry is None
+    assert docker_site(site).targets.docker.registry == "registry.example.com/shop"

@@ -122,3 +122,9 @@ def limited(name: str, length: int = 63) -> str:
 def documents(manifests: Iterable[Manifest]) -> dict[str, Manifest]:
     """Manifests by `Kind/name`."""
     return {f"{m['kind']}/{m['metadata']['name']}": m for m in manifests}
+
+
+def docker_site(site: Site) -> Site:
+    """The site as targets/docker/images.py builds its images from it: with this target's registry."""
+    docker = site.targets.docker.model_copy(update={"registry": site.targets.kubernetes.registry})
+    return site.model_copy(update={"targets": site.targets.model_copy(update={"docker": docker})})
