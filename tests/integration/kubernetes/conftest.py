@@ -1,6 +1,7 @@
 """One cluster of three nodes for all tests here. A machine that cannot have one fails them: `bin/test` asks before."""
 
 import fcntl
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def base_image(cluster: Cluster) -> str:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own."""
-    name = request.node.name.replace("_", "-")[:60].strip("-")
+    name = re.sub("[^a-z0-9]+", "-", request.node.name)[:60].strip("-")
     cluster.kubectl("create", "namespace", name)
     try:
         yield name

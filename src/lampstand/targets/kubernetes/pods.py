@@ -24,7 +24,8 @@ from lampstand.targets.docker.placement import (
 )
 from lampstand.targets.kubernetes.configuration import READABLE, SERVER
 from lampstand.targets.kubernetes.placement import CONTROLLER
-from lampstand.targets.kubernetes.project import RELEASE, SERVES, Project
+from lampstand.targets.kubernetes.project import RELEASE, SERVES, Project, quantity
+from lampstand.tiers.edge.tier import LEAVING
 from lampstand.topology import Instance
 
 USERS: Mapping[str, int] = {
@@ -44,6 +45,8 @@ CONTAINER = "server"
 PRESTOP = 5.0
 """Seconds between the withdrawal of a pod from its Services and the first signal to its programs: every node has taken
 the change by then, so no connection is opened to a server that is closing."""
+LEAVE = 15.0
+"""Seconds in which an edge that is to go tells visitors to open another connection."""
 SWITCHOVER = 20.0
 """Seconds that a primary which is asked to go waits for the controller to make another server the primary."""
 GRACE = 5.0
@@ -209,10 +212,10 @@ def resources(instance: Instance, project: Project) -> dict[str, Any]:
 def limits(tier: str, memory: int, project: Project) -> dict[str, Any]:
     """Requests and limits for a tier, or the controller; `memory` in bytes."""
     cpu = {str(name): value for name, value in project.site.targets.kubernetes.cpu.items()}.get(tier, Cpu())
-    mebibytes = f"{ceil(memory / _MEBIBYTE)}Mi"
+    needed = quantity(memory)
     return {
-        "requests": {"cpu": cpu.request, "memory": mebibytes, "ephemeral-storage": "64Mi"},
-        "limits": {"cpu": cpu.limit, "memory": mebibytes, "ephemeral-storage": "4Gi"},
+        "requests": {"cpu": cpu.request, "memory": needed, "ephemeral-storage": "64Mi"},
+        "limits": {"cpu": cpu.limit, "memory": needed, "ephemeral-storage": "4Gi"},
     }
 
 
@@ -323,6 +326,10 @@ def _prestop(instance: Instance, project: Project) -> tuple[list[str], float] | 
         tries = int(SWITCHOVER * 5)
         loop = f'n=0; while [ $n -lt {tries} ] && [ "$({ask} 2>/dev/null)" = 0 ]; do sleep 0.2; n=$((n + 1)); done'
         return ["/bin/sh", "-c", loop], SWITCHOVER
+    if instance.kind == "edge":
+        # Varnish does not finish what it is at: who keeps a connection is asked to leave first.
+        leave = f"touch {SOCKETS}/{instance.name}/{LEAVING}; sleep {LEAVE:g}"
+        return ["/bin/sh", "-c", leave], LEAVE
     replicas = {"cache": site.cache.replicas, "sessions": site.sessions.replicas}
     if replicas.get(instance.kind) or (instance.endpoints and instance.kind not in GROUPED):
         return ["/bin/sleep", f"{PRESTOP:g}"], PRESTOP

@@ -114,6 +114,12 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
+def quantity(size: int) -> str:
+    """Bytes, rounded up to MiB, as the API server would write them: an unlike way to write the same is a change."""
+    mebibytes = -(-size // 2**20)
+    return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
+
+
 def limited(name: str, length: int = 63) -> str:
     """A name that fits into a label, told apart by a hash where it was too long (RFC 1123)."""
     return name if len(name) <= length else f"{name[: length - 11]}-{digest(name)}"

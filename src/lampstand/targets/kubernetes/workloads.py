@@ -24,14 +24,13 @@ from lampstand.targets.kubernetes.pods import (
     together,
     uploads,
 )
-from lampstand.targets.kubernetes.project import SECRETS, Manifest, Project, Served, limited
+from lampstand.targets.kubernetes.project import SECRETS, Manifest, Project, Served, limited, quantity
 from lampstand.tiers.web.tier import command_line
 from lampstand.topology import Instance, Topology
 
 CANARY = "web-canary"
 MINIMUM = 2
 """Seconds a new pod must be ready before an old one goes."""
-_STORAGE_UNIT = 2**20
 
 
 def servers(topology: Topology, project: Project) -> Iterator[tuple[str, Instance, int]]:
@@ -152,13 +151,9 @@ def _claim(instance: Instance, project: Project) -> dict[str, Any]:
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             **({"storageClassName": storage_class} if storage_class else {}),
-            "resources": {"requests": {"storage": _quantity(sizes.get(instance.kind, 2**27))}},
+            "resources": {"requests": {"storage": quantity(sizes.get(instance.kind, 2**27))}},
         },
     }
-
-
-def _quantity(size: int) -> str:
-    return f"{ceil(size / _STORAGE_UNIT)}Mi"
 
 
 def shared_volume(project: Project) -> Iterator[Manifest]:
@@ -186,7 +181,7 @@ def shared_volume(project: Project) -> Iterator[Manifest]:
         "spec": {
             "accessModes": ["ReadWriteMany"],
             **({"storageClassName": kubernetes.uploads_class} if kubernetes.uploads_class else {}),
-            "resources": {"requests": {"storage": _quantity(kubernetes.uploads_size)}},
+            "resources": {"requests": {"storage": quantity(kubernetes.uploads_size)}},
         },
     }
 
