@@ -974,6 +974,9 @@ sub vcl_deliver {
         unset resp.http.Surrogate-Key;
         unset resp.http.Surrogate-Control;
     }
+    if (std.file_exists("/run/shop/edge-one/leaving")) {
+        set resp.http.Connection = "close";
+    }
     return (deliver);
 }
 

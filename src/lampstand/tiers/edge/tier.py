@@ -10,6 +10,10 @@ from lampstand.topology import Context, Endpoint, File, Instance, Probe, Process
 ACCOUNT = "vcache"
 """Debian's account for Varnish's worker. The whole process runs under it: ports above 1024 need nothing more."""
 
+LEAVING = "leaving"
+"""A file of this name in the run folder says that the edge is about to stop: Varnish does not finish the requests it is
+at, so whoever keeps a connection is told to open another one elsewhere first."""
+
 _OVERHEAD = 48 * 2**20
 """Bytes an edge uses besides what it keeps: threads, workspaces, the log in shared memory."""
 
@@ -80,7 +84,14 @@ def _instance(context: Context, edge: Edge, index: int) -> Instance:
         reload=("/bin/sh", reload, engines.varnishadm.path, workdir, vcl),
     )
     backends = tuple(_backends(context, edge))
-    text = edge_vcl(site, name, backends, token_file=token, purgers=site.cdn.purge.allow)
+    text = edge_vcl(
+        site,
+        name,
+        backends,
+        token_file=token,
+        leaving_file=f"{placement.folder(name, 'run')}/{LEAVING}",
+        purgers=site.cdn.purge.allow,
+    )
     return Instance(
         name=name,
         tier="edge",

@@ -75,11 +75,18 @@ class _RuleText:
 
 
 def edge_vcl(
-    site: Site, name: str, backends: Sequence[Backend], *, token_file: str, purgers: Sequence[str] = ()
+    site: Site,
+    name: str,
+    backends: Sequence[Backend],
+    *,
+    token_file: str,
+    leaving_file: str,
+    purgers: Sequence[str] = (),
 ) -> str:
     """The whole VCL of the edge `name`.
 
-    `token_file` is the path of the purge token as varnishd sees it, `purgers` networks that need none.
+    `token_file` is the path of the purge token as varnishd sees it, `purgers` networks that need none. While
+    `leaving_file` exists no connection of a visitor is kept.
     """
     many = behaviours(site)
     timeouts = site.balancer.timeouts
@@ -111,6 +118,7 @@ def edge_vcl(
         http_date=HTTP_DATE,
         sf_dictionary=SF_DICTIONARY,
         token_file=token_file,
+        leaving_file=leaving_file,
         purgers=purgers,
         trusted=site.balancer.trusted,
         **_guard(site, purgers),
