@@ -55,13 +55,25 @@ class Paper:
 
 
 def paper(
-    site: Mapping[str, object], *, releases: tuple[str, ...] = (RELEASE,), surge: int = 0, **project: object
+    site: Mapping[str, object],
+    *,
+    releases: tuple[str, ...] = (RELEASE,),
+    running: Mapping[str, str] | None = None,
+    surge: int = 0,
+    **project: object,
 ) -> Paper:
-    """The site as pods; nothing is read, written or asked. The last of `releases` is the wished one."""
+    """The site as pods; nothing is read, written or asked. The last of `releases` is the wished one; `running` are
+    servers that have another."""
     model = Site.model_validate({"site": "shop", **site})
     secrets = {name: f"<{name}>" for name in SECRETS}
     context = Context(
-        model, KubernetesPlacement("http://shop.example.com"), BOOKWORM, secrets, releases[-1], surge=surge
+        model,
+        KubernetesPlacement("http://shop.example.com"),
+        BOOKWORM,
+        secrets,
+        releases[-1],
+        running or {},
+        surge,
     )
     tags = {n: f"lampstand/{n}:1" for n in ("edge", "balancer", "database", "cache", "controller")}
     wished = Project(

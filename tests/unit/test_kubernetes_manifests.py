@@ -260,3 +260,24 @@ def test_images_are_named_after_the_registry_of_this_target() -> None:
     site = paper({"targets": {"kubernetes": {"registry": "registry.example.com/shop"}}}).project.site
     assert site.targets.docker.registry is None
     assert docker_site(site).targets.docker.registry == "registry.example.com/shop"
+
+
+def test_a_canary_is_a_deployment_of_its_own_that_the_balancers_send_a_share_to() -> None:
+    old = {f"web-{n}": "old" for n in (1, 2, 3)}
+    there = found(
+        SITES["full"], releases=("old", "new"), running=old, surge=1, canary=("new", 10.0), web_replicas=3
+    )
+    images = {
+        n: there[f"Deployment/{n}"]["spec"]["template"]["spec"]["containers"][0]["image"]
+        for n in ("web", "web-canary")
+    }
+    assert images == {"web": "lampstand/shop-web:old", "web-canary": "lampstand/shop-web:new"}
+    assert [there[f"Deployment/{n}"]["spec"]["replicas"] for n in ("web", "web-canary")] == [3, 1]
+    assert there["Service/web-canary"]["spec"]["selector"]["lampstand.org/instance"] == "web-canary"
+    [routes] = [
+        m["data"]["live__routes.conf"] for n, m in there.items() if n.startswith("ConfigMap/balancer-")
+    ]
+    assert "server web-canary:8080" in routes
+    assert "10.00%" in routes
+    job = there["Job/release-new"]["spec"]["template"]["spec"]["containers"][0]
+    assert job["image"] == "lampstand/shop-web:new"
