@@ -142,7 +142,6 @@ class DockerDeployment:
         found = self.images(site, application)
         tags = self.folder.tags()
         if release is None:
-            tags.pop(application.release, None)  # the newest comes last
             tags[application.release] = found["web"].tag
         desired = Desired(site, str(self.project), application.release)
         addresses = self.folder.addresses(self.project_name, self.cli.networks())

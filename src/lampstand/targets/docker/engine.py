@@ -135,7 +135,7 @@ class DockerCli:
         return _output(("docker", "image", "inspect", "--format", "{{.Id}}", tag)) is not None
 
     def created(self, tag: str) -> str:
-        """When an image was made."""
+        """When an image was made; empty when it is not there."""
         return (_output(("docker", "image", "inspect", "--format", "{{.Created}}", tag)) or "").strip()
 
 

@@ -103,8 +103,8 @@ class DockerReleasing:
 
     def there(self) -> list[str]:
         """The releases whose images are on this machine, the newest first."""
-        tags = self.folder.tags()
-        return [r for r in reversed(tags) if self.deployment.cli.has_image(tags[r])]
+        made = {r: self.deployment.cli.created(tag) for r, tag in self.folder.tags().items()}
+        return sorted((r for r, when in made.items() if when), key=made.__getitem__, reverse=True)
 
     def serving(self) -> str:
         """The release that serves: what the last deploy that came to an end left, else what was asked for last."""
