@@ -61,6 +61,8 @@ class DatabaseFacts:
     """Why the heartbeat could not be written, on the primary: no acknowledgement or a lock in time, …"""
     write_error: str = ""
     """The same as one line."""
+    write_failing_for: float = 0.0
+    """Seconds since the first heartbeat that could not be written."""
     semi_sync_master: bool | None = None
     semi_sync_slave: bool | None = None
     semi_sync_clients: int | None = None

@@ -252,18 +252,37 @@ CASES: dict[str, tuple[View, list[str]]] = {
         view(
             seen(
                 1,
-                replace(PRIMARY, write_failure="blocked", write_error="timed out", semi_sync_waiting=3),
-                ill=4,
+                replace(
+                    PRIMARY,
+                    write_failure="blocked",
+                    write_error="timed out",
+                    write_failing_for=4.0,
+                    semi_sync_waiting=3,
+                ),
             )
         ),
         ["acknowledgements-lost database-1"],
+    ),
+    "commits have only just begun to wait": (
+        view(
+            seen(
+                1,
+                replace(PRIMARY, write_failure="blocked", write_failing_for=1.0, semi_sync_waiting=3),
+            )
+        ),
+        ["writes-blocked database-1"],
     ),
     "commits wait for an acknowledgement that may still come": (
         view(
             seen(
                 1,
-                replace(PRIMARY, gtid_binlog_pos="0-1-51", write_failure="blocked", semi_sync_waiting=3),
-                ill=4,
+                replace(
+                    PRIMARY,
+                    gtid_binlog_pos="0-1-51",
+                    write_failure="blocked",
+                    write_failing_for=4.0,
+                    semi_sync_waiting=3,
+                ),
             )
         ),
         ["writes-blocked database-1"],

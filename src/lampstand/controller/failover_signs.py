@@ -146,11 +146,7 @@ def acknowledgements_lost(view: View) -> list[Finding]:
     if group is None or group.primary is None or group.missing_voters():
         return []
     facts = group.facts(group.primary.name)
-    if (
-        facts.write_failure != "blocked"
-        or not facts.semi_sync_waiting
-        or ill_for(view, group.primary.name) < PATIENCE
-    ):
+    if facts.write_failure != "blocked" or not facts.semi_sync_waiting or facts.write_failing_for < PATIENCE:
         return []
     written = gtid.sequence(facts.gtid_binlog_pos)
     received = [n for n in group.voters if group.follows(n) and gtid.sequence(group.position(n)) >= written]

@@ -41,6 +41,8 @@ class _Line:
     endpoint: Endpoint
     asking: Link | None = None
     writing: Link | None = None
+    failing_since: float | None = None
+    """time.monotonic() of the first heartbeat in a row that could not be written."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -68,6 +70,7 @@ class DatabaseProber:
                 _close(line)
                 return DatabaseFacts(False, failure=failure_of(error), error=one_line(error))
             if not primary or facts.source:
+                line.failing_since = None
                 return facts
             return self._beat(line, facts, instance.probe.timeout)
 
@@ -148,7 +151,14 @@ class DatabaseProber:
             if line.writing is not None:
                 close_quietly(line.writing)
                 line.writing = None
-            return replace(facts, write_failure=_write_failure(error), write_error=one_line(error))
+            line.failing_since = line.failing_since or time.monotonic()
+            return replace(
+                facts,
+                write_failure=_write_failure(error),
+                write_error=one_line(error),
+                write_failing_for=round(time.monotonic() - line.failing_since, 1),
+            )
+        line.failing_since = None
         with self._lock:
             self._beats = [*self._beats[-60:], (beat, time.monotonic())]
         return facts
