@@ -189,6 +189,20 @@ def test_the_probe_writes_on_the_primary_and_reads_on_the_replicas(cluster: Clus
         prober.close()
 
 
+def test_a_clock_that_is_set_back_makes_nobody_lag(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    prober = DatabaseProber(cluster.secret)
+    primary, replica = (cluster.topology.by_name[n] for n in (cluster.primary, cluster.replicas[0]))
+    try:
+        prober.ask(primary, primary=True)
+        eventually(lambda: prober.ask(replica, primary=False).lag_seconds == 0.0)
+        now = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: now() - 3_600_000_000_000)
+        assert prober.ask(primary, primary=True).write_failure == ""
+        eventually(lambda: prober.ask(replica, primary=False).lag_seconds == 0.0, 2.0)
+    finally:
+        prober.close()
+
+
 def test_the_probe_tells_refused_from_hung_and_never_waits_long(cluster: Cluster) -> None:
     prober = DatabaseProber(cluster.secret)
     replica = cluster.topology.by_name[cluster.replicas[1]]

@@ -138,7 +138,9 @@ class DatabaseProber:
         )
 
     def _beat(self, line: _Line, facts: DatabaseFacts, timeout: float) -> DatabaseFacts:
-        beat = time.time_ns() // 1_000_000
+        with self._lock:
+            # A clock that is set back must not make older beats look newer.
+            beat = max(time.time_ns() // 1_000_000, self._beats[-1][0] + 1 if self._beats else 0)
         try:
             if line.writing is None:
                 line.writing = self._connect(line.endpoint, timeout)
