@@ -85,6 +85,11 @@ def compose(topology: Topology, project: Project) -> dict[str, Any]:
         services["release"] = _release(topology, project)
         for name in entries:
             services[name]["depends_on"] = {"release": {"condition": "service_completed_successfully"}}
+    databases = {i.name: {"condition": "service_started"} for i in topology.of_kind("database")}
+    for gateway in topology.of_kind("gateway"):
+        # Compose stops in the opposite order: a commit that waits for replicas that are gone keeps its server from
+        # stopping, so nobody writes any more when the databases stop.
+        services[gateway.name]["depends_on"] = databases
     services["engine"] = _engine(topology, project)
     services["controller"] = _controller([n for n in topology.by_name if n not in entries], project)
     return {
