@@ -4,6 +4,7 @@ boto3 has no types, so clients are `Any` from here on; the shapes of answers are
 against which the tests check every canned answer.
 """
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -101,8 +102,9 @@ def _boto3() -> tuple[Any, Any]:
 def open_cloud(aws: Aws, *, endpoint: str | None = None) -> Cloud:
     """The account that the site file names. Raises LampstandError without a region or when the account is
     another."""
-    region = aws.region
-    if region is None:
+    # botocore itself reads AWS_DEFAULT_REGION only; every other tool of Amazon's reads AWS_REGION first.
+    region = aws.region or os.environ.get("AWS_REGION")
+    if not region:
         boto3, _ = _boto3()
         region = boto3.session.Session(profile_name=aws.profile).region_name
     if not region:
