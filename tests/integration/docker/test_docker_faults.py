@@ -33,7 +33,7 @@ def judge(verdict: dict[str, object]) -> None:
     assert verdict["lost"] == 0
     assert verdict["two_primaries"] == 0
     assert verdict["diverged"] == 0
-    assert verdict["passed"], verdict
+    assert verdict["passed"], verdict["breaches"]
 
 
 @pytest.mark.parametrize("name", ["primary-kill", "primary-freeze", "sessions-kill", "web-kill"])
