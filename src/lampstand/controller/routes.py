@@ -110,13 +110,18 @@ def _age(view: View, seen: ObservedInstance | None) -> float:
 
 
 def _gateway(view: View) -> str:
-    chosen: Mapping[str, list[Server]] = {
+    chosen = behind(view)
+    return live.gateway_routes([(port, chosen[port]) for port, _ in GATEWAY_PORTS])
+
+
+def behind(view: View) -> Mapping[str, list[Server]]:
+    """Who is behind each port of the gateway, or behind the Service of that name."""
+    return {
         "writer": _primary(view, "database", "mysql"),
         "reader": _readers(view),
         "cache": _primary(view, "cache", "redis"),
         "sessions": _primary(view, "sessions", "redis"),
     }
-    return live.gateway_routes([(port, chosen[port]) for port, _ in GATEWAY_PORTS])
 
 
 def _primary(view: View, kind: str, protocol: str) -> list[Server]:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,66 @@ def test_a_node_without_network_is_out_of_reach_and_alive(
     eventually(lambda: answer(url))
     pod = cluster.get("-n", namespace, "pods", "--field-selector=spec.nodeName=node3")["items"][0]
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def policy(name: str, chosen: Mapping[str, Any], **rules: object) -> dict[str, Any]:
+    """A NetworkPolicy for both directions."""
+    spec = {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"], **rules}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def test_what_no_policy_allows_is_dropped(cluster: Cluster, namespace: str, base_image: str) -> None:
+    """Between pods of one node and of two, by address and through a Service."""
+    brought_up(cluster, namespace, base_image, 4)
+    pods = {p["metadata"]["name"]: p for p in cluster.get("-n", namespace, "pods")["items"]}
+    beside = next((a, b) for a in pods for b in pods if a < b and node_of(pods[a]) == node_of(pods[b]))
+    apart = next((a, b) for a in pods for b in pods if a < b and node_of(pods[a]) != node_of(pods[b]))
+
+    def reaches(source: str, target: str) -> bool:
+        """By address; the program of the pods speaks HTTP on port 8000."""
+        ip = pods[target]["status"]["podIP"] if target in pods else target
+        port = 8000 if target in pods else 80
+        ask = f"use IO::Socket; IO::Socket::INET->new(PeerAddr => '{ip}:{port}', Timeout => 2) or exit 1"
+        return cluster.tried("-n", namespace, "exec", source, "--", "perl", "-e", ask).returncode == 0
+
+    def applied(*policies: dict[str, Any]) -> None:
+        for item in policies:
+            item["metadata"]["namespace"] = namespace
+        cluster.apply(*policies)
+
+    assert all(reaches(*pair) for pair in (beside, apart))
+    applied(policy("default-deny", {}))
+    eventually(lambda: not any(reaches(*pair) for pair in (beside, apart)))
+    assert not reaches(beside[0], "site"), "names are denied too"
+    peers = [{"podSelector": {"matchLabels": {"app": "site"}}}]
+    ports = [{"protocol": "TCP", "port": 8000}]
+    names = [{"protocol": "UDP", "port": 53}]
+    egress = [{"to": peers, "ports": ports}, {"ports": names}]
+    applied(
+        policy(
+            "arrows",
+            {"matchLabels": {"app": "site"}},
+            ingress=[{"from": peers, "ports": ports}],
+            egress=egress,
+        )
+    )
+    eventually(lambda: all(reaches(*pair) for pair in (beside, apart)))
+    assert reaches(apart[0], "site")
+    # Neither the machine outside nor the node's probes are pods of the site: the first is denied, the second never is.
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://{pods['site-0']['status']['podIP']}:8000", timeout=1)
+    ready = cluster.get("-n", namespace, "statefulset", "site")["status"]["readyReplicas"]
+    assert ready == 4
+
+
+def node_of(pod: Mapping[str, Any]) -> str:
+    """Where a pod runs."""
+    return str(pod["spec"]["nodeName"])
 
 
 def test_the_machine_is_left_as_it_was(cluster: Cluster) -> None:

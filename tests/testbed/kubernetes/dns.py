@@ -20,7 +20,7 @@ from typing import Any
 from api import Api, Object
 
 ZONE = ("cluster", "local")
-PORT = 5353
+PORT = 53  # policies look at ports behind the translation of Services
 TTL = 5  # seconds
 TYPES = {"A": 1, "CNAME": 5, "SOA": 6, "PTR": 12, "AAAA": 28, "SRV": 33}
 Labels = tuple[str, ...]

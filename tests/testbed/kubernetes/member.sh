@@ -34,6 +34,8 @@ for number in $(seq "$nodes"); do
   [ "node$number" = "$name" ] || ip route add "10.244.$number.0/24" via "$(address "node$number")"
 done
 echo 1 > /proc/sys/net/ipv4/ip_forward
+# Pods of one node talk over its bridge, where the packet filter looks only when it is told to.
+[ ! -e /proc/sys/net/bridge ] || echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables
 
 declare -A programs
 start() { # NAME COMMAND…
@@ -166,6 +168,7 @@ END
     --container-runtime=remote --container-runtime-endpoint=unix:///run/containerd/containerd.sock \
     --pod-infra-container-image=$pause --v=1
   proxy
+  [ -z "${LAMPSTAND_TEST_POLICIES:-}" ] || start policies /usr/bin/python3 "$here/policies.py" "$home/admin.kubeconfig" "$name"
 }
 
 if [ "$name" = cp ]; then control_plane; else node; fi
