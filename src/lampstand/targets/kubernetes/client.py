@@ -1,26 +1,18 @@
-"""A small client of the Kubernetes API, with nothing but the standard library: it runs in the controller's pod too.
+"""A small interface to the Kubernetes API, for the command line and for the controller: paths in, documents out.
 
-Credentials are a kubeconfig's (certificates, tokens, programs that give tokens) or those of a pod. Every request has a
-deadline. Nothing is retried but a request that met a connection which the server had closed.
+Inside it is the official client (https://github.com/kubernetes-client/python): credentials of kubeconfigs and of pods,
+connections, watches and programs in pods are its business. Paths instead of its generated methods, because what is
+applied are documents, whose fields the generated models would drop when they are newer than the models.
 """
 
-import base64
-import contextlib
-import http.client
 import json
 import os
-import ssl
-import subprocess
-import tempfile
-import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, cast
 
-from lampstand.errors import LampstandError
-from lampstand.targets.kubernetes.websocket import WebSocket
+from lampstand.errors import EngineMissingError, LampstandError
 
 DEADLINE = 30.0
 """Seconds for an ordinary request."""
@@ -43,62 +35,49 @@ class ApiError(LampstandError):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """How to reach one cluster, and as whom."""
-
-    server: str
-    context: ssl.SSLContext
-    namespace: str = "default"
-    token: str = ""
-    token_file: Path | None = None
-    """Read for each request: the cluster replaces the token of a pod every hour."""
-
-    def headers(self) -> dict[str, str]:
-        """Of every request."""
-        token = self.token_file.read_text("ascii").strip() if self.token_file else self.token
-        return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-@dataclass
 class Client:
     """Requests to one API server; may be used by several threads."""
 
-    credentials: Credentials
-    _local: threading.local = field(default_factory=threading.local, repr=False)
+    def __init__(self, configuration: Any, namespace: str = "default") -> None:  # noqa: ANN401 - the client has no types
+        from kubernetes.client import ApiClient
+
+        configuration.connection_pool_maxsize = 16
+        self._configuration = configuration
+        self._api: Any = ApiClient(configuration)
+        self.server = str(configuration.host)
+        self.namespace = namespace
 
     # -- whose credentials -------------------------------------------------------------------------------------------
     @classmethod
     def in_cluster(cls) -> "Client":
         """As the pod's service account. Raises LampstandError outside of a cluster."""
-        host, port = (
-            os.environ.get("KUBERNETES_SERVICE_HOST"),
-            os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
-        )
-        if not host or not (ACCOUNT / "token").exists():
-            raise LampstandError("this is no pod of a cluster", str(ACCOUNT))
-        context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-        name = f"[{host}]" if ":" in host else host
-        namespace = (ACCOUNT / "namespace").read_text("ascii").strip()
-        return cls(Credentials(f"https://{name}:{port}", context, namespace, token_file=ACCOUNT / "token"))
+        config, configuration = _package()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise LampstandError(f"this is no pod of a cluster: {error}", str(ACCOUNT)) from error
+        return cls(configuration, (ACCOUNT / "namespace").read_text("ascii").strip())
 
     @classmethod
-    def of_kubeconfig(cls, context: str | None = None, path: Path | None = None) -> "Client":
+    def of_kubeconfig(cls, context: str | None = None) -> "Client":
         """As KUBECONFIG or ~/.kube/config say; without one, as the pod that this runs in.
 
         Raises LampstandError when there is neither, or no such context.
         """
-        files = [path] if path else [Path(p) for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
-        files = [f for f in files or [Path.home() / ".kube/config"] if f.exists()]
-        if not files:
-            if (ACCOUNT / "token").exists():
-                return cls.in_cluster()
+        config, configuration = _package()
+        if context is None and "KUBECONFIG" not in os.environ and (ACCOUNT / "token").exists():
+            return cls.in_cluster()
+        try:
+            config.load_kube_config(context=context, client_configuration=configuration)
+            contexts, active = config.list_kube_config_contexts()
+        except (config.ConfigException, OSError, KeyError) as error:
             raise LampstandError(
-                "there is no kubeconfig",
-                "~/.kube/config",
-                "set KUBECONFIG, or run your provider's login command",
-            )
-        return cls(_credentials(files, context))
+                f"the kubeconfig does not lead to a cluster: {error}",
+                os.environ.get("KUBECONFIG", "~/.kube/config"),
+                "set KUBECONFIG, or targets.kubernetes.context, or run your provider's login command",
+            ) from error
+        chosen = next((c for c in contexts if c["name"] == context), active)
+        return cls(configuration, str(chosen["context"].get("namespace", "default")))
 
     # -- requests ----------------------------------------------------------------------------------------------------
     def request(
@@ -112,61 +91,36 @@ class Client:
         deadline: float = DEADLINE,
     ) -> dict[str, Any]:
         """The answer's document. Raises ApiError when the server refuses, LampstandError when it is not reached."""
-        target = f"{path}?{urlencode(query)}" if query else path
-        data = None if body is None else json.dumps(body).encode()
-        headers = {
-            **self.credentials.headers(),
-            "Accept": "application/json",
-            "User-Agent": "lampstand",
-            **({"Content-Type": content} if data is not None else {}),
-        }
-        status, text = self._exchange(method, target, data, headers, deadline)
+        answer = self._call(method, path, body, query or {}, content, deadline)
+        return cast("dict[str, Any]", json.loads(answer.data or b"{}"))
+
+    def _call(
+        self, method: str, path: str, body: object, query: Mapping[str, str], content: str, deadline: float
+    ) -> Any:  # noqa: ANN401 - urllib3's answer
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        given = json.dumps(body) if body is not None and "yaml" in content else body
         try:
-            document: dict[str, Any] = json.loads(text or b"{}")
-        except ValueError:
-            document = {"message": text.decode("utf-8", "replace")[:500]}
-        if status >= 400:
-            message = str(document.get("message") or f"HTTP {status}")
-            raise ApiError(status, str(document.get("reason", "")), message, f"{method} {path}")
-        return document
-
-    def _exchange(
-        self, method: str, target: str, data: bytes | None, headers: Mapping[str, str], deadline: float
-    ) -> tuple[int, bytes]:
-        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        for connection in (kept, None):
-            fresh = connection is None
-            connection = connection or self._connect(deadline)  # noqa: PLW2901
-            if connection.sock is not None:
-                connection.sock.settimeout(deadline)
-            try:
-                connection.request(method, target, data, dict(headers))
-                answer = connection.getresponse()
-                text = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                self._local.connection = None
-                if not fresh and isinstance(
-                    error, ConnectionError | http.client.RemoteDisconnected | ssl.SSLError
-                ):
-                    continue
-                raise self._unreached(error) from error
-            self._local.connection = connection
-            return answer.status, text
-        raise AssertionError  # the second connection is always a fresh one
-
-    def _connect(self, deadline: float) -> http.client.HTTPConnection:
-        at = urlsplit(self.credentials.server)
-        host, port = at.hostname or "", at.port
-        if at.scheme == "http":
-            return http.client.HTTPConnection(host, port or 80, timeout=deadline)
-        return http.client.HTTPSConnection(
-            host, port or 443, timeout=deadline, context=self.credentials.context
-        )
+            found = self._api.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json", "Content-Type": content},
+                body=given,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=deadline,
+            )
+        except ApiException as error:
+            raise _refused(error, f"{method} {path}") from error
+        except (HTTPError, OSError) as error:
+            raise self._unreached(error) from error
+        return found
 
     def _unreached(self, error: Exception) -> LampstandError:
-        why = str(error) or type(error).__name__
-        return LampstandError(f"the cluster does not answer: {why}", self.credentials.server)
+        return LampstandError(f"the cluster does not answer: {error or type(error).__name__}", self.server)
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         """An object, or None where there is none."""
@@ -224,47 +178,38 @@ class Client:
             query["labelSelector"] = selector(labels)
         if version:
             query["resourceVersion"] = version
-        with self._stream(path, query, seconds + 30.0) as answer:
-            for line in answer:
-                event = json.loads(line)
-                if event.get("type") == "ERROR":
-                    status = event.get("object", {})
-                    raise ApiError(
-                        int(status.get("code", 500)),
-                        str(status.get("reason")),
-                        str(status.get("message")),
-                        path,
-                    )
-                yield event
+        for line in self._lines(path, query, seconds + 30.0):
+            event: dict[str, Any] = json.loads(line)
+            if event.get("type") == "ERROR":
+                status = event.get("object", {})
+                code, reason = int(status.get("code", 500)), str(status.get("reason", ""))
+                raise ApiError(code, reason, str(status.get("message", "")), path)
+            yield event
 
-    def logs(self, namespace: str, pod: str, *, follow: bool = False, **query: str) -> Iterator[str]:
+    def logs(
+        self, namespace: str, pod: str, *, follow: bool = False, query: Mapping[str, str] | None = None
+    ) -> Iterator[str]:
         """Lines of a pod's log. `query`: container, tailLines, previous."""
-        if follow:
-            query["follow"] = "true"
+        options = {**(query or {}), **({"follow": "true"} if follow else {})}
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        with self._stream(path, query, 86_400.0 if follow else DEADLINE) as answer:
-            for line in answer:
-                yield line.decode("utf-8", "replace").rstrip("\n")
+        for line in self._lines(path, options, 86_400.0 if follow else DEADLINE):
+            yield line.decode("utf-8", "replace")
 
-    @contextlib.contextmanager
-    def _stream(
-        self, path: str, query: Mapping[str, str], deadline: float
-    ) -> Generator[http.client.HTTPResponse]:
-        """A connection of its own, closed at the end."""
-        connection = self._connect(deadline)
+    def _lines(self, path: str, query: Mapping[str, str], deadline: float) -> Iterator[bytes]:
+        from urllib3.exceptions import HTTPError
+
+        answer = self._call("GET", path, None, query, "application/json", deadline)
+        rest = b""
         try:
-            connection.request("GET", f"{path}?{urlencode(query)}", headers=self.credentials.headers())
-            answer = connection.getresponse()
-            if answer.status >= 400:
-                text = answer.read()
-                with contextlib.suppress(ValueError):
-                    text = str(json.loads(text).get("message")).encode()
-                raise ApiError(answer.status, "", text.decode("utf-8", "replace"), f"GET {path}")
-            yield answer
-        except (OSError, http.client.HTTPException) as error:
+            for part in answer.stream(amt=None, decode_content=False):
+                *lines, rest = (rest + part).split(b"\n")
+                yield from lines
+        except (HTTPError, OSError) as error:
             raise self._unreached(error) from error
         finally:
-            connection.close()
+            answer.close()
+        if rest:
+            yield rest
 
     def execute(
         self,
@@ -273,36 +218,40 @@ class Client:
         argv: Sequence[str],
         deadline: float = DEADLINE,
         *,
-        stdin: bytes = b"",
-        container: str = "",
+        stdin: str = "",
+        container: str | None = None,
     ) -> tuple[int, str]:
         """Run a program in a pod: its exit code, and what it printed on both outputs.
 
         Raises LampstandError when it is not done within `deadline` seconds; the program may go on then.
         """
-        query = [("command", argument) for argument in argv]
-        query += [("stdout", "true"), ("stderr", "true"), ("stdin", "true" if stdin else "false")]
-        if container:
-            query.append(("container", container))
-        path = f"/api/v1/namespaces/{namespace}/pods/{quote(pod)}/exec?{urlencode(query)}"
+        from kubernetes.client import ApiClient, CoreV1Api
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.stream import stream as package
+
+        connect: Any = package
         where = f"{pod}: {argv[0]}"
+        # A client of its own: `stream` puts another method into the one that it is given while it connects.
+        api = CoreV1Api(ApiClient(self._configuration))
         try:
-            connection = self._connect(deadline)
-            connection.connect()
-            with contextlib.closing(connection):
-                socket = WebSocket(connection.sock, deadline)
-                refusal = socket.open(
-                    urlsplit(self.credentials.server).netloc, path, self.credentials.headers()
-                )
-                if refusal is not None:
-                    raise ApiError(refusal[0], "", refusal[1], where)
-                if stdin:
-                    socket.send(b"\0" + stdin)
-                return _outcome(socket, where)
-        except TimeoutError as error:
-            raise LampstandError(f"not done within {deadline:g} s", where) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreached(error) from error
+            socket: Any = connect(
+                api.connect_get_namespaced_pod_exec, pod, namespace, command=list(argv), stderr=True, stdout=True,
+                stdin=bool(stdin), tty=False, _preload_content=False, _request_timeout=deadline,
+                **({"container": container} if container else {}),
+            )  # fmt: skip
+        except ApiException as error:
+            raise _refused(error, where) from error
+        end = time.monotonic() + deadline
+        try:
+            if stdin:
+                socket.write_stdin(stdin)
+            while socket.is_open():
+                if time.monotonic() > end:
+                    raise LampstandError(f"not done within {deadline:g} s", where)
+                socket.update(timeout=max(0.0, min(1.0, end - time.monotonic())))
+            return int(socket.returncode or 0), str(socket.read_all())
+        finally:
+            socket.close()
 
 
 def selector(labels: Mapping[str, str]) -> str:
@@ -310,100 +259,23 @@ def selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
-def _outcome(socket: WebSocket, where: str) -> tuple[int, str]:
-    """Channels of v4.channel.k8s.io: 1 and 2 are the outputs, 3 says at the end how it went."""
-    output = bytearray()
-    for message in socket.messages():
-        channel, data = message[:1], message[1:]
-        if channel in (b"\1", b"\2"):
-            output += data
-        elif channel == b"\3":
-            status = json.loads(data or b"{}")
-            text = output.decode("utf-8", "replace")
-            if status.get("status") == "Success":
-                return 0, text
-            for cause in status.get("details", {}).get("causes", ()):
-                if cause.get("reason") == "ExitCode":
-                    return int(cause["message"]), text
-            raise LampstandError(str(status.get("message", "failed")), where)
-    raise LampstandError("the connection ended before the program", where)
-
-
-# -- kubeconfig --------------------------------------------------------------------------------------------------------
-def _credentials(files: Sequence[Path], wanted: str | None) -> Credentials:
-    from ruamel.yaml import YAML
-
-    yaml: Any = YAML(typ="safe", pure=True)
-    documents: list[tuple[dict[str, Any], Path]] = [
-        (yaml.load(f.read_text("utf-8")) or {}, f.parent) for f in files
-    ]
-    where = str(files[0])
-    name = wanted or next((str(d["current-context"]) for d, _ in documents if d.get("current-context")), "")
-    context, _ = _named(documents, "contexts", "context", name, where)
-    cluster, folder = _named(documents, "clusters", "cluster", str(context.get("cluster")), where)
-    user, user_folder = _named(documents, "users", "user", str(context.get("user")), where)
-    tls = ssl.create_default_context(cadata=_text(cluster, "certificate-authority", folder) or None)
-    if cluster.get("insecure-skip-tls-verify"):
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    token = str(user.get("token", ""))
-    certificate, key = (_text(user, n, user_folder) for n in ("client-certificate", "client-key"))
-    if "exec" in user:
-        given = _from_program(user["exec"], where)
-        token = str(given.get("token", token))
-        certificate = str(given.get("clientCertificateData", certificate))
-        key = str(given.get("clientKeyData", key))
-    if certificate and key:
-        _load(tls, certificate, key)
-    file = user.get("tokenFile")
-    return Credentials(
-        str(cluster["server"]).rstrip("/"),
-        tls,
-        str(context.get("namespace", "default")),
-        token,
-        user_folder / str(file) if file else None,
-    )
-
-
-def _named(
-    documents: Sequence[tuple[dict[str, Any], Path]], section: str, key: str, name: str, where: str
-) -> tuple[dict[str, Any], Path]:
-    for document, folder in documents:
-        for entry in document.get(section) or ():
-            if entry.get("name") == name:
-                return dict(entry.get(key) or {}), folder
-    known = [str(e.get("name")) for d, _ in documents for e in d.get(section) or ()]
-    raise LampstandError(
-        f"there is no {key} {name!r}",
-        where,
-        f"it has {', '.join(known)}" if known else "log in to the cluster",
-    )
-
-
-def _text(entry: Mapping[str, Any], name: str, folder: Path) -> str:
-    """A PEM text that is in the file or beside it."""
-    if data := entry.get(f"{name}-data"):
-        return base64.b64decode(str(data)).decode("ascii")
-    return (folder / str(entry[name])).read_text("ascii") if entry.get(name) else ""
-
-
-def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Python takes certificates from files only; these are gone when this returns."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # mode 0600
-        file.write(f"{certificate}\n{key}\n")
-        file.flush()
-        context.load_cert_chain(file.name)
-
-
-def _from_program(wanted: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a credential plug-in gives (client.authentication.k8s.io, ExecCredential)."""
-    argv = [str(wanted["command"]), *map(str, wanted.get("args") or ())]
-    given = {str(e["name"]): str(e["value"]) for e in wanted.get("env") or ()}
-    request = {"apiVersion": wanted["apiVersion"], "kind": "ExecCredential", "spec": {"interactive": False}}
-    environment = {**os.environ, **given, "KUBERNETES_EXEC_INFO": json.dumps(request)}
+def _package() -> tuple[Any, Any]:
+    """The official client's `config`, and an empty configuration. Raises EngineMissingError without the package."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environment)
-        if done.returncode:
-            raise LampstandError(done.stderr.strip()[-500:] or "failed", f"{where}: {argv[0]}")
-        return dict(json.loads(done.stdout).get("status") or {})
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise LampstandError(f"gave no credentials: {error}", f"{where}: {argv[0]}") from error
+        from kubernetes import config
+        from kubernetes.client import Configuration
+    except ImportError:
+        raise EngineMissingError(
+            "the Python package `kubernetes` is not installed", mend="pip install 'lampstand[kubernetes]'"
+        ) from None
+    return config, Configuration()
+
+
+def _refused(error: Any, where: str) -> ApiError:  # noqa: ANN401 - ApiException
+    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+    try:
+        document: dict[str, Any] = json.loads(body)
+    except ValueError:
+        document = {}
+    message = str(document.get("message") or body or error.reason or "refused")
+    return ApiError(int(error.status or 0), str(document.get("reason", "")), message, where)

@@ -28,7 +28,10 @@ class Wish:
     surge: int = 0
     web_replicas: int | None = None
     canary: tuple[str, float] | None = None
+    scaled: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What `scale` changed; it is in `site` already."""
     generation: int = 0
+    version: int = 1
 
     def document(self) -> dict[str, Any]:
         """As JSON; `of` is its reverse."""
@@ -43,7 +46,9 @@ class Wish:
             "surge": self.surge,
             "web_replicas": self.web_replicas,
             "canary": list(self.canary) if self.canary else None,
+            "scaled": dict(self.scaled),
             "generation": self.generation,
+            "version": self.version,
         }
 
     @classmethod

@@ -29,6 +29,7 @@ from lampstand.tiers.web.tier import command_line
 from lampstand.topology import Instance, Topology
 
 CANARY = "web-canary"
+CONTROLLER_PORT = 8090
 MINIMUM = 2
 """Seconds a new pod must be ready before an old one goes."""
 
@@ -236,7 +237,12 @@ def controller(project: Project) -> Manifest:
             {"name": "LAMPSTAND_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
+        "ports": [{"name": "http", "containerPort": CONTROLLER_PORT, "protocol": "TCP"}],
         "resources": limits(CONTROLLER, 256 * 2**20, project),
+        # It answers well as long as its cycles go on; one that hangs is started anew, which visitors do not notice.
+        "startupProbe": {**_well(), "periodSeconds": 2, "failureThreshold": 60},
+        "readinessProbe": {**_well(), "periodSeconds": 5, "failureThreshold": 3},
+        "livenessProbe": {**_well(), "periodSeconds": 10, "failureThreshold": 6},
         "securityContext": HARDENED,
         "volumeMounts": [
             {"name": "secrets", "mountPath": "/etc/lampstand/secrets", "readOnly": True},
@@ -269,6 +275,10 @@ def controller(project: Project) -> Manifest:
             },
         },
     }
+
+
+def _well() -> dict[str, Any]:
+    return {"httpGet": {"path": "/healthz", "port": CONTROLLER_PORT}, "timeoutSeconds": 5}
 
 
 def release_step(topology: Topology, project: Project) -> Manifest | None:
