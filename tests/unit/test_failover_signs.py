@@ -225,6 +225,22 @@ CASES: dict[str, tuple[View, list[str]]] = {
         view(seen(2, REFUSED, State.STOPPED, ill=20.0), seen(1, replace(PRIMARY, semi_sync_clients=1))),
         ["replica-down database-2", "voter-gone database-2"],
     ),
+    "its replicas cannot reach it, which it does not notice": (
+        view(
+            seen(
+                1,
+                replace(PRIMARY, semi_sync_clients=2, write_failure="blocked", write_failing_for=4.0),
+            ),
+            seen(2, lost(REPLICA), ill=8.0),
+            seen(3, lost(REPLICA), ill=8.0),
+        ),
+        [
+            "primary-cut-off database-1",
+            "replica-lost database-2",
+            "replica-lost database-3",
+            "writes-blocked database-1",
+        ],
+    ),
     "its replicas cannot reach it": (
         view(
             seen(1, replace(PRIMARY, semi_sync_clients=0, write_failure="blocked", write_error="timed out")),

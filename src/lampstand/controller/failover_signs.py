@@ -133,7 +133,11 @@ def primary_cut_off(view: View) -> list[Finding]:
         and group.facts(n).io_running in ("Connecting", "Preparing")
         and ill_for(view, n) > 2 * PATIENCE
     ]
-    if len(connecting) < len(group.voters) or group.facts(group.primary.name).semi_sync_clients:
+    facts = group.facts(group.primary.name)
+    # Where packets are lost the primary goes on counting replicas that are long gone; its writes tell.
+    if len(connecting) < len(group.voters) or (
+        facts.semi_sync_clients and facts.write_failing_for < PATIENCE
+    ):
         return []
     text = f"no replica reaches {group.primary.name}; its writes wait"
     return [_finding("database-primary-cut-off", group.primary, text)]
