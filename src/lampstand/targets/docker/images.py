@@ -245,9 +245,10 @@ def _code_files() -> list[str]:
     return sorted(found)
 
 
-def pinned_requirements() -> str:
-    """What the controller imports, and what that needs, in exactly the versions that run here, one a line."""
-    wanted: list[str] = [*IMPORTED]
+def pinned_requirements(*more: str) -> str:
+    """What the controller imports, and what that needs, in exactly the versions that run here, one a line; `more` are
+    distributions that a target's own controller imports."""
+    wanted: list[str] = [*IMPORTED, *more]
     found: dict[str, str] = {}
     while wanted:
         try:

@@ -9,8 +9,10 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from lampstand.errors import EngineMissingError, LampstandError
 
@@ -92,32 +94,38 @@ class Client:
     ) -> dict[str, Any]:
         """The answer's document. Raises ApiError when the server refuses, LampstandError when it is not reached."""
         answer = self._call(method, path, body, query or {}, content, deadline)
-        return cast("dict[str, Any]", json.loads(answer.data or b"{}"))
+        return cast("dict[str, Any]", json.loads(answer.data or b"{}"))  # which gives the connection back
 
     def _call(
         self, method: str, path: str, body: object, query: Mapping[str, str], content: str, deadline: float
     ) -> Any:  # noqa: ANN401 - urllib3's answer
-        from kubernetes.client.exceptions import ApiException
+        from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
-        given = json.dumps(body) if body is not None and "yaml" in content else body
+        bearer = self._configuration.auth_settings().get("BearerToken")  # renewed by the package when it ends
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": content,
+            "User-Agent": "lampstand",
+            **({bearer["key"]: bearer["value"]} if bearer and bearer["value"] else {}),
+        }
+        url = f"{self.server}{path}{'?' if query else ''}{urlencode(query)}"
         try:
-            found = self._api.call_api(
-                path,
+            answer = self._api.rest_client.pool_manager.request(
                 method,
-                query_params=list(query.items()),
-                header_params={"Accept": "application/json", "Content-Type": content},
-                body=given,
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _preload_content=False,
-                _request_timeout=deadline,
+                url,
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                timeout=Timeout(connect=min(deadline, 10.0), read=deadline),
+                preload_content=False,
+                retries=False,
             )
-        except ApiException as error:
-            raise _refused(error, f"{method} {path}") from error
+            if answer.status < 400:
+                return answer
+            refusal = answer.read()
         except (HTTPError, OSError) as error:
             raise self._unreached(error) from error
-        return found
+        raise _refused(answer.status, refusal, f"{method} {path}")
 
     def _unreached(self, error: Exception) -> LampstandError:
         return LampstandError(f"the cluster does not answer: {error or type(error).__name__}", self.server)
@@ -227,9 +235,8 @@ class Client:
         """
         from kubernetes.client import ApiClient, CoreV1Api
         from kubernetes.client.exceptions import ApiException
-        from kubernetes.stream import stream as package
 
-        connect: Any = package
+        connect: Any = import_module("kubernetes.stream").stream
         where = f"{pod}: {argv[0]}"
         # A client of its own: `stream` puts another method into the one that it is given while it connects.
         api = CoreV1Api(ApiClient(self._configuration))
@@ -240,7 +247,8 @@ class Client:
                 **({"container": container} if container else {}),
             )  # fmt: skip
         except ApiException as error:
-            raise _refused(error, where) from error
+            told: Any = error
+            raise _refused(int(told.status or 0), told.body or str(told.reason), where) from error
         end = time.monotonic() + deadline
         try:
             if stdin:
@@ -271,11 +279,11 @@ def _package() -> tuple[Any, Any]:
     return config, Configuration()
 
 
-def _refused(error: Any, where: str) -> ApiError:  # noqa: ANN401 - ApiException
-    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+def _refused(status: int, answer: bytes | str, where: str) -> ApiError:
+    body = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
     try:
         document: dict[str, Any] = json.loads(body)
     except ValueError:
         document = {}
-    message = str(document.get("message") or body or error.reason or "refused")
-    return ApiError(int(error.status or 0), str(document.get("reason", "")), message, where)
+    message = str(document.get("message") or body[:500] or f"HTTP {status}")
+    return ApiError(status, str(document.get("reason", "")), message, where)
