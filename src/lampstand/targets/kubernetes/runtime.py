@@ -69,17 +69,15 @@ class KubernetesRuntime:
         self._read = time.monotonic()
         try:
             found = self.client.get(self.path("configmaps", SITE_MAP))
+            text = str(found["data"]["desired.json"]) if found else ""
+            if text and text != self._text:
+                wish = Wish.of(json.loads(text))
+                secrets = {f.name: f.read_text("utf-8") for f in self._secret_files.iterdir() if f.is_file()}
+                whole = wish.topology(secrets)
+                self._topology = Topology(whole.site, tuple(i for i in whole.instances if i.kind in GROUPED))
+                self.generation, self._text = wish.generation, text
         except LampstandError as error:
-            log.warning("%s", error)
-            return self._topology
-        text = str(found["data"]["desired.json"]) if found else ""
-        if text and text != self._text:
-            wish = Wish.of(json.loads(text))
-            secrets = {f.name: f.read_text("utf-8") for f in self._secret_files.iterdir() if f.is_file()}
-            whole = wish.topology(secrets)
-            self._topology = Topology(whole.site, tuple(i for i in whole.instances if i.kind in GROUPED))
-            self.generation = wish.generation
-            self._text = text
+            log.warning("%s", error)  # what it knows is better than nothing
         return self._topology
 
     def path(self, plural: str, name: str = "") -> str:
