@@ -40,7 +40,7 @@ async def _serve() -> None:
     health.start()
     lease = Lease(client, namespace, os.environ["POD_NAME"])
     await lease.acquire()
-    keeping = asyncio.create_task(lease.keep())
+    lease.keep()
     runtime = KubernetesRuntime(client, namespace, site)
     journal = ClusterJournal(FOLDER, client, runtime.path("configmaps"), site)
     controller = KubernetesController(runtime, journal)
@@ -52,9 +52,8 @@ async def _serve() -> None:
     try:
         await controller.serve()
     finally:
-        for task in (keeping, serving):
-            task.cancel()
-        await asyncio.gather(keeping, serving, return_exceptions=True)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
         lease.release()
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,15 +21,15 @@ from lampstand.controller.loop import Controller
 from lampstand.controller.problems import Finding, Memory
 from lampstand.controller.routes import behind
 from lampstand.errors import LampstandError
-from lampstand.targets.kubernetes.client import ApiError, Client
+from lampstand.targets.kubernetes.client import Client
 from lampstand.targets.kubernetes.placement import CONTROLLER
 from lampstand.targets.kubernetes.project import SITE
 from lampstand.targets.kubernetes.runtime import ANSWER, KubernetesRuntime, Object, labels, put_map
 
 LEASE_SECONDS = 8.0
 """A lease that nobody renewed for so long belongs to nobody."""
-RENEW = 2.0
-"""Seconds between two renewals; who could not renew for `LEASE_SECONDS - RENEW` seconds ends at once."""
+RENEWALS = 0.25
+"""Part of a lease's time between two renewals; who could not renew but for so long before its end, ends at once."""
 PUBLISH = 2.0
 """Seconds between two writes of the status into the cluster."""
 HEALTH_PORT = 8090
@@ -179,9 +179,22 @@ class Lease:
     Clocks of nodes differ, so what counts is how long this process has seen a lease unchanged.
     """
 
-    def __init__(self, client: Client, namespace: str, holder: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        holder: str,
+        *,
+        seconds: float = LEASE_SECONDS,
+        lost: Callable[[], None] = lambda: os._exit(1),
+    ) -> None:
+        """`lost` must end whatever acts, from any thread and at once."""
         self._client = client
         self._holder = holder
+        self._seconds = seconds
+        self._lost = lost
+        self._released = threading.Event()
+        self._renewer: threading.Thread | None = None
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._document: Object = {}
         self._renewed = 0.0
@@ -197,28 +210,48 @@ class Lease:
                 if now != seen:
                     seen, since = now, time.monotonic()
                 free = not spec.get("holderIdentity") or spec["holderIdentity"] == self._holder
-                if found is None or free or time.monotonic() - since > LEASE_SECONDS:
+                if found is None or free or time.monotonic() - since > self._seconds:
                     await asyncio.to_thread(self._take, found)
                     return
             except LampstandError as error:
                 log.info("waiting for the lease: %s", error)
             await asyncio.sleep(0.5)
 
-    async def keep(self) -> None:
-        """Renews it. Ends the process when that was impossible for too long: another one may act by then."""
-        while True:
-            await asyncio.sleep(RENEW)
+    def keep(self) -> None:
+        """Renews it from now on. `lost` is called when that was impossible for too long: another one may act by then.
+
+        Renewing and counting are threads of their own: neither a busy loop nor a missing answer delays the end.
+        """
+        self._renewer = threading.Thread(target=self._renew, daemon=True, name="lease")
+        self._renewer.start()
+        threading.Thread(target=self._count, daemon=True, name="lease-end").start()
+
+    def _renew(self) -> None:
+        while not self._released.wait(self._seconds * RENEWALS):
             try:
-                await asyncio.to_thread(self._take, self._document)
+                # Read first: a renewal without an answer may have been written all the same, and is no conflict.
+                found = self._client.request("GET", f"{self._path}/{CONTROLLER}", deadline=ANSWER)
+                if found["spec"].get("holderIdentity") != self._holder:
+                    log.warning("the lease is another's")
+                    self._lost()
+                    return
+                self._take(found)
             except LampstandError as error:
                 log.warning("the lease is not renewed: %s", error)
-                taken = isinstance(error, ApiError) and error.status == 409
-                if taken or time.monotonic() - self._renewed > LEASE_SECONDS - RENEW:
-                    log.warning("the lease is lost: another controller may act")
-                    os._exit(1)
+
+    def _count(self) -> None:
+        last = self._seconds * (1 - RENEWALS)
+        while (left := self._renewed + last - time.monotonic()) > 0:
+            if self._released.wait(left):
+                return
+        log.warning("the lease is lost: another controller may act")
+        self._lost()
 
     def release(self) -> None:
         """Whoever comes next need not wait."""
+        self._released.set()
+        if self._renewer is not None:
+            self._renewer.join(ANSWER)
         self._holder = ""
         with contextlib.suppress(LampstandError):
             self._take(self._document)
@@ -228,7 +261,7 @@ class Lease:
         begun = time.monotonic()
         spec: dict[str, Any] = {
             "holderIdentity": self._holder,
-            "leaseDurationSeconds": int(LEASE_SECONDS),
+            "leaseDurationSeconds": max(1, int(self._seconds)),
             "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         }
         if found is None:
