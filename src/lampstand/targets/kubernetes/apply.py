@@ -14,6 +14,7 @@ from lampstand.targets.kubernetes.project import (
     INSTANCE,
     KIND,
     MANAGER,
+    READS,
     RELEASE,
     RENDERED,
     ROLE,
@@ -314,22 +315,27 @@ class Applier:
         )
 
     def replace_pod(self, pod: dict[str, Any], deadline: float, waiting: Callable[[str], None]) -> None:
-        """Delete one pod and wait until its successor is ready and has a role again."""
+        """Delete one pod and wait until its successor does what it did: it is ready, has a role, and serves reads."""
         name, labels = str(pod["metadata"]["name"]), pod["metadata"]["labels"]
         path = f"{collection('v1', 'Pod', self.namespace)}/{name}"
-        self.client.delete(path)
+        uid = str(pod["metadata"]["uid"])
+        self.client.delete(path, uid=uid)
         end = time.monotonic() + deadline
         while time.monotonic() < end:
             now = self.client.get(path)
             waiting(f"{name} is replaced")
-            if now is not None and now["metadata"]["uid"] != pod["metadata"]["uid"]:
-                has_role = ROLE not in labels or ROLE in now["metadata"]["labels"]
-                if has_role and any(
-                    s.get("ready") for s in now.get("status", {}).get("containerStatuses") or ()
-                ):
-                    return
+            if now is not None and now["metadata"]["uid"] != uid and succeeds(labels, now):
+                return
             time.sleep(LOOK)
         raise TimedOutError(f"its successor is not ready within {deadline:g} s", name)
+
+
+def succeeds(labels: Mapping[str, str], pod: Mapping[str, Any]) -> bool:
+    """Whether a pod does what one with these labels did, so that the next of its group may be replaced."""
+    new = pod["metadata"]["labels"]
+    ready = any(s.get("ready") for s in pod.get("status", {}).get("containerStatuses") or ())
+    reads = labels.get(READS) != "yes" or new.get(READS) == "yes"
+    return ready and reads and (ROLE not in labels or ROLE in new)
 
 
 def _pruned(cluster: Served) -> Iterator[tuple[str, str]]:

@@ -156,15 +156,19 @@ class Client:
         """Change an object; `kind` is one of PATCHES."""
         return self.request("PATCH", path, body, query=query, content=PATCHES[kind])
 
-    def delete(self, path: str, grace: int | None = None, propagation: str = "Background") -> bool:
-        """Delete an object; `grace` in seconds, 0 is at once. False where there is none."""
+    def delete(
+        self, path: str, grace: int | None = None, propagation: str = "Background", uid: str | None = None
+    ) -> bool:
+        """Delete an object; `grace` in seconds, 0 is at once. False where there is none, or none with that `uid`."""
         options: dict[str, Any] = {"propagationPolicy": propagation}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
         try:
             self.request("DELETE", path, options)
         except ApiError as error:
-            if error.status == 404:
+            if error.status == 404 or (uid is not None and error.status == 409):
                 return False
             raise
         return True
