@@ -159,31 +159,16 @@ class KubernetesRuntime:
         Raises LampstandError when the node does not confirm; then the replicas' silence is the fence.
         """
         await self._hold(instance, True)
-        await self._delete(instance)
         self._held.add(instance.name)
-
-    async def start(self, instance: Instance) -> None:
-        """Let the server's programs run: at once where its pod comes up anyhow, in a new pod where one is held."""
-        await self._hold(instance, False)
-        if instance.name in self._held:
-            await self._delete(instance)
-            self._held.discard(instance.name)
-
-    async def _delete(self, instance: Instance) -> None:
         pod = self._pod(instance.name)
-        if pod is None:
-            return
-        uid = pod["metadata"]["uid"]
-        options = {"gracePeriodSeconds": 1, "preconditions": {"uid": uid}}
-        path = self.path("pods", pod["metadata"]["name"])
-        try:
-            await asyncio.to_thread(self.client.request, "DELETE", path, options, deadline=ANSWER)
-        except ApiError as error:
-            if error.status not in (404, 409):  # gone, or another pod has its name by now
-                raise
+        if pod is None or started(pod) is None:
+            return  # nothing runs; its successor, which may be young, is left alone
+        await self._delete(pod)
         end = time.monotonic() + DEATH
-        while (now := self._pod(instance.name)) is not None and now["metadata"]["uid"] == uid:
-            if started(now) is None and not leaving(now):
+        while (now := self._pod(instance.name)) is not None and now["metadata"]["uid"] == pod["metadata"][
+            "uid"
+        ]:
+            if started(now) is None:
                 return
             if time.monotonic() > end:
                 node = pod["spec"].get("nodeName", "its node")
@@ -191,6 +176,35 @@ class KubernetesRuntime:
                     f"{node} does not confirm within {DEATH:g} s that it is dead", instance.name
                 )
             await asyncio.sleep(0.02)
+
+    async def start(self, instance: Instance) -> None:
+        """Let the server's programs run: at once where its pod comes up anyhow, in a new pod where one is held.
+
+        Does not wait for it. Raises LampstandError while it cannot be known whether the pod is held.
+        """
+        await self._hold(instance, False)
+        if instance.name not in self._held:
+            return
+        pod = self._pod(instance.name)
+        if pod is not None and not leaving(pod):
+            name = await self._running(instance, DEATH)
+            pod = self._pod(instance.name)
+            code, _ = await asyncio.to_thread(
+                self.client.execute, self.namespace, name, (INIT, "health"), ANSWER, container=CONTAINER
+            )
+            if code and pod is not None and pod["metadata"]["name"] == name:
+                await self._delete(pod)
+        self._held.discard(instance.name)
+
+    async def _delete(self, pod: Object) -> None:
+        """Ask for the end of exactly this pod."""
+        options = {"gracePeriodSeconds": 1, "preconditions": {"uid": pod["metadata"]["uid"]}}
+        path = self.path("pods", pod["metadata"]["name"])
+        try:
+            await asyncio.to_thread(self.client.request, "DELETE", path, options, deadline=ANSWER)
+        except ApiError as error:
+            if error.status not in (404, 409):  # gone, or another pod has its name by now
+                raise
 
     def _pod(self, name: str) -> Object | None:
         with self._lock:
@@ -233,14 +247,14 @@ class KubernetesRuntime:
             )
         return output
 
-    async def _running(self, instance: Instance) -> str:
-        end = time.monotonic() + BACK
+    async def _running(self, instance: Instance, seconds: float = BACK) -> str:
+        end = time.monotonic() + seconds
         while True:
             pod = self._pod(instance.name)
             if pod is not None and started(pod) is not None and not leaving(pod):
                 return str(pod["metadata"]["name"])
             if time.monotonic() > end:
-                raise TimedOutError(f"its pod does not run within {BACK:g} s", instance.name)
+                raise TimedOutError(f"its pod does not run within {seconds:g} s", instance.name)
             await asyncio.sleep(0.1)
 
     # -- roles -------------------------------------------------------------------------------------------------------
