@@ -11,6 +11,9 @@ from lampstand.targets.kubernetes.project import Manifest, Project, Served
 from lampstand.targets.kubernetes.workloads import servers
 from lampstand.topology import Topology
 
+API_PORTS = (443, 6443, 8443, 16443)
+"""Where API servers listen: managed ones, kubeadm, minikube, MicroK8s. Rules are judged after the Service's address was
+translated, so the 443 of the Service `kubernetes` alone does not lead to one that listens elsewhere."""
 _METADATA_SERVICES = ("169.254.0.0/16", "fd00:ec2::254/128")
 """Where clouds hand out the credentials of their nodes: not the application's to ask for."""
 
@@ -214,7 +217,7 @@ def _out(project: Project, kind: str, kinds: set[str]) -> list[dict[str, Any]]:
         found.append({"to": blocks})
     if kind == CONTROLLER:
         # The API server, whose address no manifest can know; it asks for credentials.
-        found.append({"ports": [{"protocol": "TCP", "port": n} for n in (443, 6443)]})
+        found.append({"ports": [{"protocol": "TCP", "port": n} for n in API_PORTS]})
     return found
 
 
