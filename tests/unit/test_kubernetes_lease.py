@@ -11,11 +11,11 @@ from lampstand.errors import LampstandError
 from lampstand.targets.kubernetes.client import ApiError
 from lampstand.targets.kubernetes.controller import Lease
 
-SECONDS = 0.8
+SECONDS = 1.6
 
 
 class Server:
-    """One lease, on paper; `trouble` is raised, or waited for, by every write but the first."""
+    """One lease, on paper; `trouble` is raised, or waited for, by every write but the first, a conflict once."""
 
     def __init__(self, trouble: LampstandError | threading.Event | None = None) -> None:
         self.trouble = trouble
@@ -32,6 +32,9 @@ class Server:
             return self.lease or {}
         self.writes += 1
         if self.writes > 1:
+            if isinstance(self.trouble, ApiError):
+                trouble, self.trouble = self.trouble, None
+                raise trouble
             if isinstance(self.trouble, LampstandError):
                 raise self.trouble
             if self.trouble is not None:
@@ -62,7 +65,7 @@ def test_who_lost_it_to_another_ends_at_once() -> None:
     held(server, lost).keep()
     server.lease = {"spec": {"holderIdentity": "two"}}
     assert lost.wait(5.0)
-    assert time.monotonic() - begun < SECONDS / 2
+    assert time.monotonic() - begun < SECONDS
     assert server.lease == {"spec": {"holderIdentity": "two"}}
 
 
@@ -70,9 +73,8 @@ def test_a_conflict_with_its_own_unanswered_renewal_is_none() -> None:
     server, lost = Server(ApiError(409, "Conflict", "it was changed", "lease")), threading.Event()
     lease = held(server, lost)
     lease.keep()
-    assert not lost.wait(SECONDS / 2)
-    server.trouble = None
-    assert not lost.wait(SECONDS)
+    assert not lost.wait(1.5 * SECONDS)
+    assert server.trouble is None
     lease.release()
 
 
@@ -80,9 +82,9 @@ def test_a_lease_that_is_renewed_is_kept_and_given_back() -> None:
     server, lost = Server(), threading.Event()
     lease = held(server, lost)
     lease.keep()
-    assert not lost.wait(2 * SECONDS)
-    assert server.writes > 4
+    assert not lost.wait(1.5 * SECONDS)
+    assert server.writes > 2
     lease.release()
     assert server.lease is not None
     assert server.lease["spec"]["holderIdentity"] == ""
-    assert not lost.wait(SECONDS)
+    assert not lost.wait(SECONDS)  # nobody counts any more
