@@ -58,6 +58,7 @@ unshare --mount --pid --ipc --uts --fork --kill-child=KILL --propagation private
   mount -t proc proc "$machine/proc"
   mount --rbind /dev "$machine/dev"
   mount -t sysfs sysfs "$machine/sys"
+  mount --rbind /sys/fs/cgroup "$machine/sys/fs/cgroup"
   mount -t tmpfs -o mode=1777 tmpfs "$machine/dev/shm"
   mount -t tmpfs tmpfs "$machine/run"
   hostname fresh
