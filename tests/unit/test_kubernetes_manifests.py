@@ -257,6 +257,7 @@ def test_what_is_alone_may_be_drained() -> None:
     budgets = {n for n in found(SITES["smallest"]) if n.startswith("PodDisruptionBudget/")}
     assert not budgets
     assert "PodDisruptionBudget/database" in found(SITES["full"])
+    assert "PodDisruptionBudget/web" in found({"web": {"servers": 1, "max_servers": 6}})
 
 
 def test_images_are_named_after_the_registry_of_this_target() -> None:

@@ -38,6 +38,8 @@ AT_ONCE = 8
 _OF_THE_SERVER = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 _HOPELESS = ("ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
 """Reasons that do not go away by waiting."""
+ATTEMPTS = 3
+"""How often a release step may fail before `up` gives up."""
 LOOK = 1.0
 """Seconds between two looks."""
 
@@ -229,11 +231,10 @@ class Applier:
             return "is not there"
         status, wanted = live.get("status", {}), int(live["spec"].get("replicas", 1))
         if manifest["kind"] == "Job":
-            if any(c["type"] == "Failed" and c["status"] == "True" for c in status.get("conditions") or ()):
-                raise LampstandError(
-                    f"the release step failed: {self.reason(manifest)}", str(manifest["metadata"]["name"])
-                )
-            return "" if status.get("succeeded") else "runs"
+            if status.get("succeeded"):
+                return ""
+            self._refuse_failed(manifest, status)
+            return "runs"
         if int(status.get("observedGeneration", 0)) < int(live["metadata"]["generation"]):
             return "was not looked at yet"
         ready = int(status.get("readyReplicas") or 0)
@@ -246,6 +247,20 @@ class Applier:
         if there > updated:
             return f"{there - updated} old ones are going"
         return "" if available >= wanted else f"{available} of {wanted} ready"
+
+    def _refuse_failed(self, manifest: Manifest, status: Mapping[str, Any]) -> None:
+        """A step that failed three times is not tried for the rest of its time: there is a primary to write to already.
+        The Job is deleted, so that the next `up` runs it again."""
+        path, name = collection("v1", "Pod", self.namespace), str(manifest["metadata"]["name"])
+        pods = self.client.list(path, {"job-name": name})
+        restarts = max((int(s.get("restartCount", 0)) for p in pods for s in _containers(p)), default=0)
+        given_up = any(
+            c["type"] == "Failed" and c["status"] == "True" for c in status.get("conditions") or ()
+        )
+        if given_up or restarts >= ATTEMPTS:
+            why = self.reason(manifest) or "it took longer than app.release_timeout"
+            self.delete([manifest])
+            raise LampstandError(f"the release step failed: {why}", name)
 
     def pods(self, workload: str) -> list[dict[str, Any]]:
         """The pods of a workload, the oldest first."""
@@ -378,10 +393,13 @@ def changed(before: Any, after: Any, path: str = "") -> Iterator[str]:  # noqa: 
         yield path
 
 
-def _states(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _containers(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
     status = pod.get("status", {})
-    for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        yield found.get("state", {})
+    yield from (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+
+
+def _states(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (found.get("state", {}) for found in _containers(pod))
 
 
 def _waiting_text(waiting: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lampstand.errors import LampstandError, TimedOutError, UnavailableError
 from lampstand.plan import Plan
+from lampstand.site import Site
 from lampstand.site.secrets import application_secret_values
 from lampstand.targets.base import Progress
 from lampstand.targets.kubernetes.apply import Difference, collection
@@ -66,6 +67,7 @@ class KubernetesDeployment(ClusterSite):
             raise LampstandError("the site is not up", mend="run `lampstand up -t kubernetes` first")
         numbers = merged(self.file_site, kept.scaled, changes)
         wish = replace(kept, site=scaled(kept.site, numbers), scaled=numbers, generation=kept.generation + 1)
+        wish = replace(wish, web_replicas=self._autoscaled(wish.site))
         return await self._change(wish, confirm, progress)
 
     def _wish(self, url: str | None) -> Wish:
@@ -91,9 +93,20 @@ class KubernetesDeployment(ClusterSite):
             release=application.release,
             images={name: image.tag for name, image in found.items() if name != "web"},
             release_images=releases,
+            web_replicas=self._autoscaled(site),
             scaled=numbers,
             generation=(kept.generation if kept else 0) + 1,
         )
+
+    def _autoscaled(self, site: Site) -> int | None:
+        """How many web servers the autoscaler has now. It is written as it is: left out, the field would fall back to 1
+        on a site that had a fixed number before."""
+        most = site.web.max_servers
+        if most is None:
+            return None
+        live = self.client.get(self.path("Deployment", "web", "apps/v1")) or {}
+        now = int(live.get("spec", {}).get("replicas", site.web.servers))
+        return min(max(now, site.web.servers), most)
 
     def _steps(self, wish: Wish) -> Steps:
         values = application_secret_values(self.file_site, self.project)

@@ -191,8 +191,9 @@ def budgets(topology: Topology, project: Project, served: Served) -> Iterator[Ma
     """One of a kind may be drained at a time. A kind of one server has no budget: it would hold the drain for ever."""
     version = served.pick("policy/v1", "policy/v1beta1")
     counts: dict[str, int] = {}
-    for _, instance, count in servers(topology, project):
-        counts[instance.kind] = counts.get(instance.kind, 0) + count
+    for workload, instance, count in servers(topology, project):
+        most = (project.site.web.max_servers or 0) if workload == "web" else 0
+        counts[instance.kind] = counts.get(instance.kind, 0) + max(count, most)
     for kind, count in counts.items():
         if count > 1 and kind not in ("worker", "scheduler"):
             yield {
