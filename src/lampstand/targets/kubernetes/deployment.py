@@ -20,7 +20,8 @@ from lampstand.targets.kubernetes.images import Images
 from lampstand.targets.kubernetes.looking import LOOK, ClusterSite, is_ready
 from lampstand.targets.kubernetes.manifests import release_job, render
 from lampstand.targets.kubernetes.placement import CONTROLLER, ENTRY
-from lampstand.targets.kubernetes.project import SITE, SITE_MAP, Manifest
+from lampstand.targets.kubernetes.pods import GROUPED
+from lampstand.targets.kubernetes.project import KIND, ROLE, SITE, SITE_MAP, Manifest
 from lampstand.targets.kubernetes.wish import Wish
 from lampstand.targets.scaling import merged, scaled
 from lampstand.topology import SECRETS as GENERATED
@@ -172,6 +173,7 @@ class KubernetesDeployment(ClusterSite):
         self.applier.apply([m for m in manifests if m not in web])
         self.applier.until_ready([m for m in manifests if m not in web], READY_SECONDS, progress.waiting)
         self._replace_outdated(progress)
+        self._until_primaries(progress)
         if steps.job is not None:
             progress.say("Running the release step")
             self.applier.apply([steps.job])
@@ -190,6 +192,19 @@ class KubernetesDeployment(ClusterSite):
         for pod in self.applier.outdated():
             progress.say(f"Replacing {pod['metadata']['name']}")
             self.applier.replace_pod(pod, READY_SECONDS, progress.waiting)
+
+    def _until_primaries(self, progress: Progress) -> None:
+        """The controller has said who takes writes: from then on a release step that fails fails for its own reasons."""
+        path, end = collection("v1", "Pod", self.namespace), time.monotonic() + READY_SECONDS
+        for kind in GROUPED:
+            labels = {SITE: self.file_site.site, KIND: kind, ROLE: "primary"}
+            while not self.client.list(path, labels):
+                if time.monotonic() > end:
+                    raise TimedOutError(
+                        f"{kind} has no primary", self.namespace, "see `lampstand logs controller`"
+                    )
+                progress.waiting(f"{kind} has no primary yet")
+                time.sleep(LOOK)
 
     def _until_well(self, progress: Progress) -> None:
         end = time.monotonic() + READY_SECONDS
