@@ -194,7 +194,7 @@ class KubernetesDeployment(ClusterSite):
             self.applier.replace_pod(pod, READY_SECONDS, progress.waiting)
 
     def _until_primaries(self, progress: Progress) -> None:
-        """The controller has said who takes writes: from then on a release step that fails fails for its own reasons."""
+        """The controller has said who takes writes: a release step that fails from then on has reasons of its own."""
         path, end = collection("v1", "Pod", self.namespace), time.monotonic() + READY_SECONDS
         for kind in GROUPED:
             labels = {SITE: self.file_site.site, KIND: kind, ROLE: "primary"}
