@@ -31,8 +31,11 @@ HOLD = "hold"
 """Key of a server's ConfigMap: while it is there, a pod that starts does not start the server's programs."""
 LOOK = 2.0
 """Seconds between two looks at what should run; pods are watched."""
-DEATH = 4.5
-"""Seconds within which a node that lives has killed a pod."""
+DEATH = 2.5
+"""Seconds within which a node that lives has killed a pod. Less than any step that fences may take (3 s): a fence that
+is not confirmed is known as such, and the recovery goes on without it."""
+YOUNG = 4.5
+"""Seconds that a start waits for a pod to run before it asks whether it is held."""
 ANSWER = 4.0
 """Seconds for an answer of the API server while a primary is missing."""
 BACK = 60.0
@@ -187,7 +190,7 @@ class KubernetesRuntime:
             return
         pod = self._pod(instance.name)
         if pod is not None and not leaving(pod):
-            name = await self._running(instance, DEATH)
+            name = await self._running(instance, YOUNG)
             pod = self._pod(instance.name)
             code, _ = await asyncio.to_thread(
                 self.client.execute, self.namespace, name, (INIT, "health"), ANSWER, container=CONTAINER
