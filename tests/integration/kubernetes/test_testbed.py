@@ -256,6 +256,7 @@ def policy(name: str, chosen: Mapping[str, Any], **rules: object) -> dict[str, A
 
 def test_what_no_policy_allows_is_dropped(cluster: Cluster, namespace: str, base_image: str) -> None:
     """Between pods of one node and of two, by address and through a Service."""
+    cluster.kubectl("label", "namespace", namespace, "lampstand-test/policies=enforced")
     brought_up(cluster, namespace, base_image, 4)
     pods = {p["metadata"]["name"]: p for p in cluster.get("-n", namespace, "pods")["items"]}
     beside = next((a, b) for a in pods for b in pods if a < b and node_of(pods[a]) == node_of(pods[b]))

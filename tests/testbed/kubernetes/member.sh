@@ -168,7 +168,7 @@ END
     --container-runtime=remote --container-runtime-endpoint=unix:///run/containerd/containerd.sock \
     --pod-infra-container-image=$pause --v=1
   proxy
-  [ -z "${LAMPSTAND_TEST_POLICIES:-}" ] || start policies /usr/bin/python3 "$here/policies.py" "$home/admin.kubeconfig" "$name"
+  start policies /usr/bin/python3 "$here/policies.py" "$home/admin.kubeconfig" "$name"
 }
 
 if [ "$name" = cp ]; then control_plane; else node; fi

@@ -4,6 +4,9 @@ usage: policies.py KUBECONFIG NODE
 
 Rules are in the table `mangle`, chain FORWARD: behind the translation of Services, before kube-proxy accepts anything.
 What the node itself sends to its pods (probes) never passes there, as it should be. Addresses of version 4 only.
+
+Only namespaces with the label `lampstand-test/policies: enforced` are looked after: in the others tests reach every
+server from outside, to see what it does.
 """
 
 import contextlib
@@ -19,6 +22,7 @@ from typing import Any
 from api import Api, Object
 
 CHAIN = "LAMPSTAND"
+ENFORCED = {"matchLabels": {"lampstand-test/policies": "enforced"}}
 ALL = "0.0.0.0/0"
 OPERATORS = {
     "In": lambda value, values: value in values,
@@ -88,7 +92,13 @@ class Policies:
         jumps: list[str] = []
         for key, pod in sorted(self.pods.items()):
             ip = address(pod)
-            if ip is None or pod["spec"].get("nodeName") != self.node:
+            room = self.namespaces.get(("", key[0]))
+            if (
+                ip is None
+                or pod["spec"].get("nodeName") != self.node
+                or not room
+                or not selects(ENFORCED, room)
+            ):
                 continue
             for kind, side in (("Ingress", "-d"), ("Egress", "-s")):
                 policies = [p for p in self._of(key[0]) if kind in p["spec"].get("policyTypes", ["Ingress"])]
