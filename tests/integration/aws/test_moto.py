@@ -25,49 +25,11 @@ from lampstand.targets.aws.images import pushed, repository
 from lampstand.targets.aws.roll import Roller
 from lampstand.targets.aws.run import Progress, Runner
 from lampstand.targets.aws.scope import Scope
-from lampstand.targets.aws.stacks import Stack, parameters, stacks
+from lampstand.targets.aws.stacks import parameters, stacks
 from tests.aws_support import ACCOUNT, every_stack, scope
-
-SKIPPED = {
-    "AWS::AutoScaling::ScalingPolicy",
-    "AWS::CertificateManager::Certificate",
-    "AWS::CloudFront::CachePolicy",
-    "AWS::CloudFront::Distribution",
-    "AWS::CloudFront::Function",
-    "AWS::CloudFront::OriginAccessControl",
-    "AWS::CloudFront::OriginRequestPolicy",
-    "AWS::CloudFront::ResponseHeadersPolicy",
-    "AWS::CloudWatch::Alarm",
-    "AWS::EC2::SecurityGroupEgress",
-    "AWS::EKS::AccessEntry",
-    "AWS::EKS::Addon",
-    "AWS::EKS::Cluster",
-    "AWS::EKS::Nodegroup",
-    "AWS::EKS::PodIdentityAssociation",
-    "AWS::ElastiCache::ParameterGroup",
-    "AWS::ElastiCache::ReplicationGroup",
-    "AWS::ElastiCache::SubnetGroup",
-    "AWS::S3::BucketPolicy",
-    "AWS::SecretsManager::Secret",
-}
-"""Types of the templates that moto's CloudFormation does not make."""
+from tests.integration.aws.moto_support import SKIPPED, UNNAMED, for_moto
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-UNKNOWN_ATTRIBUTES = {"LoadBalancerFullName", "TargetGroupFullName"}
-"""Attributes that moto does not know of types that it makes."""
-
-
-UNNAMED = {
-    "AWS::EC2::SecurityGroupIngress",
-    "AWS::EC2::VPCGatewayAttachment",
-    "AWS::RDS::DBParameterGroup",
-    "AWS::RDS::DBSubnetGroup",
-}
-"""Types that moto makes and does not list; rules are looked at in a test of their own."""
-
-
-TRIPPING = {"DBParameterGroupName"}
-"""Properties that moto stumbles over when they refer to a resource."""
 
 
 def site() -> Scope:
@@ -77,36 +39,10 @@ def site() -> Scope:
     )
 
 
-def for_moto(stack: Stack) -> tuple[str, set[str]]:
-    """A template without what moto skips, and the ids of what it has to make."""
-    document: dict[str, Any] = json.loads(stack.template.as_json())
-    skipped = {k for k, r in document["Resources"].items() if r["Type"] in SKIPPED}
-    for id_ in skipped:
-        del document["Resources"][id_]
-
-    def standing_in(value: Any) -> Any:  # noqa: ANN401 - JSON
-        if isinstance(value, dict):
-            name = value.get("Ref") or (value.get("Fn::GetAtt") or [""])[0]
-            if name in skipped or (value.get("Fn::GetAtt") or ["", ""])[1] in UNKNOWN_ATTRIBUTES:
-                return f"stand-in-{name}"
-            if "Fn::Sub" in value and isinstance(value["Fn::Sub"], str):
-                return "stand-in" if any("${" + s in value["Fn::Sub"] for s in skipped) else value
-            return {k: standing_in(v) for k, v in value.items() if k not in TRIPPING}
-        return [standing_in(v) for v in value] if isinstance(value, list) else value
-
-    document = standing_in(document)
-    for parameter in document.get("Parameters", {}).values():
-        if parameter["Type"].startswith("AWS::SSM"):
-            parameter |= {"Type": "String", "Default": "ami-12c6146b"}
-    if not document["Resources"]:
-        document["Resources"] = {"Nothing": {"Type": "AWS::SNS::Topic"}}
-    return json.dumps(document), set(document["Resources"]) - {"Nothing"}
-
-
 def make(cloud: Cloud, here: Scope, known: Mapping[str, str]) -> None:
     """Create every stack, and see that everything in it was made."""
     for stack in stacks(here):
-        body, wanted = for_moto(stack)
+        body, wanted = for_moto(stack.template)
         client = cloud.client("cloudformation", stack.region)
         values = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters(stack, known).items()]
         name = here.stack(stack.key)

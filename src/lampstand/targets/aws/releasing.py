@@ -92,6 +92,7 @@ class AwsReleasing:
         receipt.begun, receipt.release, receipt.commit, receipt.notes = begun, release, commit, notes
         receipt.steps = {"six steps": round(time.time() - begun, 3)}
         self._end(receipt, "done", "", release)
+        progress.say(f"The site is at {self.shipping.outputs().get('Url', 'no address yet')}")
         await run_hook("after_deploy", site.hooks.after_deploy, project, {"release": release})
         return receipt.document()
 

@@ -299,7 +299,7 @@ class Runner:
         operation.total = max(operation.total, len({e.resource for e in history if e.resource != name}))
         operation.doing = ", ".join(events.under_way(history, name)[:2])
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
-            operation.state, operation.doing = "done", ""
+            operation.state, operation.doing, operation.done = "done", "", operation.total
             self._remember(stack)
         elif not status.endswith("IN_PROGRESS"):
             mend = f"mend the cause and run the same command again (the stack is {status})"
