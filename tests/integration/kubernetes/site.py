@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,21 +117,3 @@ class Visitors:
                 self.answers.append(str(httpx.get(url, timeout=20).status_code))
             except httpx.TransportError as error:
                 self.answers.append(repr(error))
-
-
-@dataclass(frozen=True)
-class Account:
-    """Where the application writes, and as whom."""
-
-    host: str
-    user: str
-    password: str
-    name: str
-
-
-def account(site: KubernetesSite) -> Account:
-    """That of the application, as its own environment says."""
-    shown = site.kubectl("exec", "deploy/web", "--", "lampstand-init", "exec", "web-1", "/usr/bin/env")
-    values: Mapping[str, str] = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-    host = str(site.get("service", "writer")["spec"]["clusterIP"])
-    return Account(host, values["DB_USER"], values["DB_PASSWORD"], values["DB_NAME"])
