@@ -45,12 +45,14 @@ class Journal:
 
     def event(self, code: str, subject: str, step: str, outcome: str, detail: Mapping[str, object]) -> None:
         """Append one line to the audit log."""
-        line = {
-            "time": round(time.time(), 4),
-            "code": code,
-            "subject": subject,
-            "step": step,
-            "outcome": outcome,
-        }
+        self.append(_line(code, subject, step, outcome, detail))
+
+    def append(self, line: str) -> None:
+        """Keep a line of the audit log."""
         with (self.folder / "events.ndjson").open("a") as handle:
-            handle.write(json.dumps(line | dict(detail), default=str) + "\n")
+            handle.write(line + "\n")
+
+
+def _line(code: str, subject: str, step: str, outcome: str, detail: Mapping[str, object]) -> str:
+    line = {"time": round(time.time(), 4), "code": code, "subject": subject, "step": step, "outcome": outcome}
+    return json.dumps(line | dict(detail), default=str)

@@ -123,19 +123,15 @@ def _choose(project: str, taken: tuple[IPv4Network, ...]) -> dict[str, str]:
     )
 
 
-class DockerPlacement:
-    """Implements `topology.Placement`."""
+class InContainers:
+    """What is the same of a `topology.Placement` wherever servers run in the images that are built here."""
 
-    def __init__(self, addresses: Addresses, url: str) -> None:
+    def __init__(self, url: str) -> None:
         """`url` is what visitors use, without a trailing slash."""
-        self._addresses = addresses
         self._url = url
 
     def bind(self, instance: str, port: str) -> tuple[str, int]:
         return "0.0.0.0", PORTS[kind_of(instance), port]
-
-    def reach(self, instance: str, port: str) -> tuple[str, int]:
-        return self._addresses.address(zones_of(instance)[0], instance), PORTS[kind_of(instance), port]
 
     def folder(self, instance: str, folder: Folder) -> str:
         top = {"etc": CONFIGURATION, "data": DATA, "log": LOGS, "run": SOCKETS}[folder]
@@ -149,3 +145,14 @@ class DockerPlacement:
 
     def public_url(self) -> str:
         return self._url
+
+
+class DockerPlacement(InContainers):
+    """Implements `topology.Placement`."""
+
+    def __init__(self, addresses: Addresses, url: str) -> None:
+        super().__init__(url)
+        self._addresses = addresses
+
+    def reach(self, instance: str, port: str) -> tuple[str, int]:
+        return self._addresses.address(zones_of(instance)[0], instance), PORTS[kind_of(instance), port]

@@ -129,17 +129,10 @@ class ClusterJournal(Journal):
         except LampstandError as error:
             log.warning("%s", error)
 
-    def event(self, code: str, subject: str, step: str, outcome: str, detail: Mapping[str, object]) -> None:
-        """One line in the audit log."""
-        super().event(code, subject, step, outcome, detail)
-        line = {
-            "time": round(time.time(), 4),
-            "code": code,
-            "subject": subject,
-            "step": step,
-            "outcome": outcome,
-        }
-        self._lines = [*self._lines[1 - LINES :], json.dumps(line | dict(detail), default=str)]
+    def append(self, line: str) -> None:
+        """Keep a line of the audit log; the cluster gets it with the next status."""
+        super().append(line)
+        self._lines = [*self._lines[1 - LINES :], line]
         self._unsaid = True
 
     def _put(self, name: str, data: Mapping[str, str]) -> None:

@@ -7,17 +7,7 @@ and to the readers by labels that the controller sets.
 
 from collections.abc import Mapping
 
-from lampstand.targets.docker.placement import (
-    CONFIGURATION,
-    DATA,
-    LOGS,
-    PORTS,
-    RELEASES,
-    SOCKETS,
-    UPLOADS,
-    kind_of,
-)
-from lampstand.topology import Folder
+from lampstand.targets.docker.placement import PORTS, InContainers, kind_of
 
 CONTROLLER = "controller"
 ENTRY = "entry"
@@ -44,31 +34,11 @@ def workload_of(instance: str) -> str:
     return _SHARED.get(kind, "scheduler" if kind == "scheduler" else instance)
 
 
-class KubernetesPlacement:
+class KubernetesPlacement(InContainers):
     """Implements `topology.Placement`."""
-
-    def __init__(self, url: str) -> None:
-        """`url` is what visitors use, without a trailing slash."""
-        self._url = url
-
-    def bind(self, instance: str, port: str) -> tuple[str, int]:
-        return "0.0.0.0", PORTS[kind_of(instance), port]
 
     def reach(self, instance: str, port: str) -> tuple[str, int]:
         kind = kind_of(instance)
         if kind == "gateway":
             return GATEWAY.get(port, (instance, PORTS[kind, port]))
         return workload_of(instance), PORTS[kind, port]
-
-    def folder(self, instance: str, folder: Folder) -> str:
-        top = {"etc": CONFIGURATION, "data": DATA, "log": LOGS, "run": SOCKETS}[folder]
-        return f"{top}/{instance}"
-
-    def release(self, release: str) -> str:
-        return f"{RELEASES}/{release}"
-
-    def uploads(self) -> str:
-        return UPLOADS
-
-    def public_url(self) -> str:
-        return self._url
