@@ -31,7 +31,8 @@ class CacheProber:
                 if connection is None:
                     connection = connect(instance, self._secret)
                     await connection.connect()
-                # INFO answers while a server loads its data, too; three small sections cost a tenth of all.
+                # INFO answers while a server loads its data, too; three small sections cost a tenth of all
+                # (several in one question: since Redis 7.0).
                 text = await _info(connection, "replication", "memory", "persistence")
         except (OSError, RedisError, TimeoutError) as error:
             await close(connection)
