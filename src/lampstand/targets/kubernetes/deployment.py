@@ -4,7 +4,7 @@ import asyncio
 import base64
 import secrets as random_source
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 600.0
 STOP_SECONDS = 180.0
+LOST_WITH_THE_NAMESPACE = (
+    ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("v1", "Pod"), ("v1", "Service"), ("v1", "Secret"),
+    ("v1", "ConfigMap"),
+)  # fmt: skip
+"""Versions and kinds of what others may have put there: it is named before it goes."""
 ADDRESS_SECONDS = 60.0
 """Seconds that a load balancer may take to get an address."""
 
@@ -239,9 +244,14 @@ class KubernetesDeployment(ClusterSite):
         return stopped
 
     def data(self) -> Sequence[str]:
-        """The volumes, and the namespace."""
+        """The volumes, what else the namespace holds that is not of this site, and the namespace."""
         claims = self.client.list(collection("v1", "PersistentVolumeClaim", self.namespace))
         found = [f"volume {c['metadata']['name']}" for c in claims]
+        for version, kind in LOST_WITH_THE_NAMESPACE:
+            others = of_others(
+                self.client.list(collection(version, kind, self.namespace)), self.file_site.site
+            )
+            found += [f"{kind} {name}, which is not of this site" for name in others]
         there = self.client.get(f"/api/v1/namespaces/{self.namespace}") is not None
         return [*found, *([f"namespace {self.namespace}"] if there else [])]
 
@@ -279,6 +289,18 @@ class KubernetesDeployment(ClusterSite):
         if kept.exists():
             secrets |= _exported_secrets(kept.read_text("utf-8"))
         return write_export(Path(folder), wish.topology(secrets), wish.project(secrets))
+
+
+def of_others(items: Iterable[Mapping[str, Any]], site: str) -> list[str]:
+    """Names of objects that neither this site nor the cluster itself made."""
+    found: list[str] = []
+    for item in items:
+        meta = item["metadata"]
+        token = item.get("type") == "kubernetes.io/service-account-token"
+        made = meta.get("ownerReferences") or meta.get("labels", {}).get(SITE) == site
+        if not (token or made or meta["name"] == "kube-root-ca.crt"):
+            found.append(str(meta["name"]))
+    return found
 
 
 def _exported_secrets(text: str) -> dict[str, str]:
