@@ -227,8 +227,8 @@ class ClusterSite:
         return self._exec(pod, (*client, self.file_site.database.name))
 
     def redis_shell(self, sessions: bool, arguments: Sequence[str]) -> Shell:
-        """redis-cli, in the pod of the primary. kubectl hands on no environment: as long as it runs, the list of processes
-        of this machine shows the password to whoever may read it."""
+        """redis-cli, in the pod of the primary. kubectl hands on no environment: as long as it runs, the list of
+        processes of this machine shows the password to whoever may read it."""
         kind = "sessions" if sessions else "cache"
         pod, _ = self._with_role(kind, True)
         return self._exec(pod, ("env", f"REDISCLI_AUTH={self.secrets()[kind]}", "redis-cli", *arguments))
